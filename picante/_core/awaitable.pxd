@@ -1,0 +1,81 @@
+"""How a compiled awaitable talks to the interpreter."""
+
+from cpython.ref cimport PyObject
+
+cdef extern from "Python.h":
+    void PyObject_GC_Track(PyObject *object) noexcept
+    void PyObject_GC_UnTrack(PyObject *object) noexcept
+    void PyObject_GC_Del(PyObject *object) noexcept
+    ctypedef enum PySendResult:
+        PYGEN_RETURN
+        PYGEN_ERROR
+        PYGEN_NEXT
+
+ctypedef PySendResult (*SendFunc)(PyObject *, PyObject *, PyObject **)
+ctypedef PyObject *(*UnaryFunc)(PyObject *)
+
+
+cdef extern from *:
+    """
+    #ifndef PICANTE_AWAITABLE
+    #define PICANTE_AWAITABLE
+
+    /* The slots of coroutine-like types. Cython fills am_await and tp_iternext by wrappers and leaves am_send
+       empty; the interpreter awaits through am_send (3.11, and tasks everywhere) or tp_iternext (from 3.12 on). */
+    static inline void picante_set_slots(PyTypeObject *type, sendfunc send, iternextfunc next) {
+        type->tp_as_async->am_send = send;
+        type->tp_as_async->am_await = PyObject_SelfIter;
+        type->tp_iter = NULL;
+        type->tp_iternext = next;
+        PyType_Modified(type);
+    }
+
+    /* The first reference to memory that was an object of the same type before. */
+    static inline void picante_revive(PyObject *object) {
+    #if defined(Py_REF_DEBUG) || defined(Py_TRACE_REFS)
+        _Py_NewReference(object);
+    #else
+        Py_SET_REFCNT(object, 1);
+    #endif
+    }
+
+    /* The raised exception as a normalized object with its traceback, taken off the thread. */
+    static inline PyObject *picante_take_raised(void) {
+    #if PY_VERSION_HEX >= 0x030C0000
+        return PyErr_GetRaisedException();
+    #else
+        PyObject *type, *value, *traceback;
+        PyErr_Fetch(&type, &value, &traceback);
+        PyErr_NormalizeException(&type, &value, &traceback);
+        if (traceback != NULL) {
+            PyException_SetTraceback(value, traceback);
+            Py_DECREF(traceback);
+        }
+        Py_XDECREF(type);
+        return value;
+    #endif
+    }
+
+    /* Raise `value` with exactly `traceback` (or None), adding nothing. */
+    static inline void picante_raise(PyObject *value, PyObject *traceback) {
+        PyException_SetTraceback(value, traceback);
+    #if PY_VERSION_HEX >= 0x030C0000
+        PyErr_SetRaisedException(Py_NewRef(value));
+    #else
+        if (traceback == Py_None) traceback = NULL;
+        PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(value)), Py_NewRef(value), Py_XNewRef(traceback));
+    #endif
+    }
+
+    #endif
+    """
+    void picante_revive(PyObject *object) noexcept
+    void picante_set_slots(type cls, void *send, void *next)
+    PyObject *picante_take_raised() noexcept
+    void picante_raise(object value, object traceback) noexcept
+
+
+cdef object take_raised()
+cdef PyObject *stop_with(PyObject *value) noexcept
+cdef object awaitable_iterator(object value)
+cdef bint is_one_shot(object value) noexcept

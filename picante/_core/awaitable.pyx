@@ -1,0 +1,122 @@
+"""How a compiled awaitable hands back its value.
+
+On CPython 3.11 `await` asks `am_send`, which returns the value beside a status code. From 3.12 on it asks
+`tp_iternext`, and the value travels in a `StopIteration`. Making one afresh costs more than a trivial coroutine as a
+whole (benchmark `test_hit`), so there is a subclass whose instances go back to a free list when the interpreter
+drops them, which it does as soon as it has taken the value out. An instance that somebody holds on to (a debugger,
+a profiler) is simply not there to be used again.
+"""
+
+from cpython.ref cimport Py_DECREF
+
+cimport picante._core.awaitable  # picante_revive
+
+cdef extern from *:
+    """
+    #include "structmember.h"
+
+    #define PICANTE_FREE_STOPS 16
+    static PyObject *picante_free_stops[PICANTE_FREE_STOPS];
+    static int picante_n_free_stops = 0;
+
+    static void picante_stop_dealloc(PyObject *self) {
+        PyStopIterationObject *stop = (PyStopIterationObject *)self;
+        PyObject_GC_UnTrack(self);
+        Py_CLEAR(stop->dict);
+        Py_CLEAR(stop->args);
+        Py_CLEAR(stop->notes);
+        Py_CLEAR(stop->traceback);
+        Py_CLEAR(stop->context);
+        Py_CLEAR(stop->cause);
+        Py_CLEAR(stop->value);
+        stop->suppress_context = 0;
+        if (picante_n_free_stops < PICANTE_FREE_STOPS)
+            picante_free_stops[picante_n_free_stops++] = self;
+        else
+            PyObject_GC_Del(self);
+    }
+
+    static PyTypeObject picante_Stop = {
+        PyVarObject_HEAD_INIT(NULL, 0)
+        .tp_name = "picante._core.awaitable.Stop",
+        .tp_doc = "The StopIteration that carries the value of a query to who awaits it.",
+        .tp_basicsize = sizeof(PyStopIterationObject),
+        .tp_dealloc = picante_stop_dealloc,
+        .tp_flags = Py_TPFLAGS_DEFAULT,
+    };
+
+    static PyObject *picante_no_args = NULL;
+
+    static int picante_init_stop(void) {
+        picante_Stop.tp_base = (PyTypeObject *)PyExc_StopIteration;
+        picante_no_args = PyTuple_New(0);
+        return picante_no_args == NULL ? -1 : PyType_Ready(&picante_Stop);
+    }
+
+    /* Steals `value`; returns NULL with the exception raised. Not tracked by the collector: it lives for an instant. */
+    static PyObject *picante_stop_with(PyObject *value) {
+        PyStopIterationObject *stop;
+        if (picante_n_free_stops) {
+            stop = (PyStopIterationObject *)picante_free_stops[--picante_n_free_stops];
+            picante_revive((PyObject *)stop);
+        } else {
+            stop = PyObject_GC_New(PyStopIterationObject, &picante_Stop);
+            if (stop == NULL) {
+                Py_DECREF(value);
+                return NULL;
+            }
+            stop->dict = stop->notes = stop->traceback = stop->context = stop->cause = NULL;
+            stop->suppress_context = 0;
+        }
+        stop->args = Py_NewRef(picante_no_args);
+        stop->value = value;
+    #if PY_VERSION_HEX >= 0x030C0000
+        PyErr_SetRaisedException((PyObject *)stop);
+    #else
+        PyErr_Restore(Py_NewRef((PyObject *)&picante_Stop), (PyObject *)stop, NULL);
+    #endif
+        return NULL;
+    }
+
+    static PyObject *picante_awaitable_iterator(PyObject *value) {
+        unaryfunc am_await = Py_TYPE(value)->tp_as_async == NULL ? NULL : Py_TYPE(value)->tp_as_async->am_await;
+        if (PyCoro_CheckExact(value))
+            return Py_NewRef(value);
+        if (am_await == NULL)
+            return Py_NewRef(Py_None);
+        return am_await(value);
+    }
+
+    static int picante_is_one_shot(PyObject *value) {
+        return PyIter_Check(value) || PyCoro_CheckExact(value) || PyAsyncGen_CheckExact(value);
+    }
+    """
+    int picante_init_stop() except -1
+    PyObject *picante_stop_with(PyObject *value) noexcept
+    object picante_awaitable_iterator(object value)
+    bint picante_is_one_shot(object value) noexcept
+
+picante_init_stop()
+
+
+cdef PyObject *stop_with(PyObject *value) noexcept:
+    """Raise a `StopIteration` with `value`, a new reference that this steals; always NULL."""
+    return picante_stop_with(value)
+
+
+cdef object take_raised():
+    """The exception that is raised in this thread, which is none any more."""
+    cdef PyObject *raised = picante_take_raised()
+    error = <object> raised
+    Py_DECREF(error)  # `error` has a reference of its own
+    return error
+
+
+cdef object awaitable_iterator(object value):
+    """What `await value` iterates over, or None if it cannot be awaited."""
+    return picante_awaitable_iterator(value)
+
+
+cdef bint is_one_shot(object value) noexcept:
+    """Whether `value` can be consumed only once: no value to keep and hand out again."""
+    return picante_is_one_shot(value)

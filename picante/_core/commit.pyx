@@ -1,0 +1,193 @@
+"""The end of a computation: early cutoff, the place of the outcome, failures (r[cell.compute], r[cell.poison]).
+
+First comes what runs user code: the outcome is compared with the known ones, for its name. `changed_at` names an
+outcome; an equal one keeps the name, so that who read the other need not run again (r[revision.early-cutoff]). A new
+one is named by the revision of the view that computed it.
+
+Then, in one transition, the outcome is put where it belongs. It is *clean*, and good from now on, only if all that the
+computation read is at this very instant current, unmarked and as it was when it was read: changes that came
+in meanwhile did not find the way here, for the edges are only drawn now. Else it is known to hold at the
+view's revision and no further: as the node's marked outcome if it has no newer one, as its view's otherwise.
+"""
+
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from cpython.mem cimport PyMem_Malloc
+from libc.stdint cimport uint64_t
+
+from picante._core.equality cimport outcomes_equal
+from picante._core.ingredient cimport describe, ingredient_of
+from picante._core.node cimport (
+    FAILED, MARKED, NO_OUTCOME, VALUE, Edge, Failure, Version, begin_transition, end_transition, replace_edges,
+    reserve_edges, same_deps,
+)
+from picante._core.store cimport fits_node, keep_current, keep_version
+from picante._core.verify cimport Outcome, outcome_at
+
+
+cdef bint commit(Store store, Frame frame, uint32_t outcome, object value) except -1:
+    """Make `value` the outcome of the computation of `frame`; whether it is a new one.
+
+    With FAILED, `value` is the exception that was raised.
+    """
+    cdef uint64_t name = frame.view.revision
+    cdef bint is_new = True
+    cdef list trash = []  # dropped after the transition
+    if outcome == VALUE:
+        is_new = _name_value(frame, value, &name)
+    else:
+        value = _failure(frame, value)
+    cdef bint collecting = begin_transition()
+    try:
+        is_new = _place(store, frame, outcome, value, name, trash) and is_new
+    finally:
+        end_transition(collecting)
+    return is_new
+
+
+cdef bint _name_value(Frame frame, object value, uint64_t *name) except -1:
+    """Give `value` the name of a known outcome that it equals; whether there is none.
+
+    Comparing may run user code, so the known ones may be gone afterwards; that they were equal stays true.
+    """
+    cdef Node node = frame.node
+    cdef Version version
+    cdef uint64_t known = node.changed_at
+    eq = ingredient_of(node).eq
+    if node.flags & VALUE and outcomes_equal(eq, node.value, value):
+        name[0] = known
+        return False
+    if node.history is not None:
+        for version in list(node.history):
+            if version.flags & VALUE and outcomes_equal(eq, version.value, value):
+                name[0] = version.changed_at
+                return False
+    return True
+
+
+cdef bint _place(Store store, Frame frame, uint32_t outcome, object value, uint64_t name, list trash) except -1:
+    """Put the outcome where it belongs (in a transition); False if there is one for this view already."""
+    cdef Node node = frame.node
+    cdef uint64_t revision = frame.view.revision, since
+    cdef bint clean
+    cdef Py_ssize_t n = PyList_GET_SIZE(frame.nodes), i
+    cdef Edge *edges
+    cdef Outcome known
+    if outcome_at(node, frame.view, &known):
+        trash.append(value)
+        return False
+    clean = _is_clean(frame, &since)
+    if outcome == FAILED:  # a failure holds at its own revision only
+        since = revision
+        clean = clean and not frame.view.pinned
+    if not fits_node(node, revision, &since, &clean):
+        keep_version(store, node, frame.view, _version(frame, outcome, value, name, since))
+        return True
+    keep_current(store, node, node.verified_at, since, <uint64_t> -1 if clean else revision)
+    if same_deps(node, frame.nodes):
+        edges = node.edges
+    else:
+        edges = reserve_edges(frame.nodes)
+        for i in range(node.n_edges):
+            if node.edges[i].dep != NULL and not (<Node> node.edges[i].dep).flags & VALUE:
+                store.idle.append(<Node> node.edges[i].dep)
+        replace_edges(node, edges, <uint32_t> n)
+    for i in range(n):
+        edges[i].seen = frame.reads[i].changed_at
+    trash.append(node.value)
+    node.value = value
+    node.flags = outcome if clean else outcome | MARKED
+    node.changed_at = name
+    node.valid_since = since
+    node.verified_at = revision
+    if outcome == FAILED and clean:
+        store.failed.append(node)
+    return True
+
+
+cdef bint _is_clean(Frame frame, uint64_t *since) noexcept:
+    """Whether all that was read is current, unmarked and as it was; `since`: since when it was as it was read."""
+    cdef Py_ssize_t i
+    cdef Node dep
+    cdef bint clean = True
+    since[0] = 0
+    for i in range(PyList_GET_SIZE(frame.nodes)):
+        dep = <Node> PyList_GET_ITEM(frame.nodes, i)
+        if frame.reads[i].changed_at == NO_OUTCOME:
+            clean = False
+            since[0] = frame.view.revision
+        elif (
+            dep.flags & MARKED or dep.changed_at != frame.reads[i].changed_at
+            or dep.valid_since != frame.reads[i].valid_since
+        ):
+            clean = False
+        since[0] = max(since[0], frame.reads[i].valid_since)
+    return clean
+
+
+cdef Version _version(Frame frame, uint32_t outcome, object value, uint64_t name, uint64_t since):
+    """The outcome of `frame` as a version of its own."""
+    cdef Py_ssize_t n = PyList_GET_SIZE(frame.nodes), i
+    cdef Version version = Version()
+    version.seen = <uint64_t *> PyMem_Malloc(max(n, 1) * sizeof(uint64_t))
+    if version.seen == NULL:
+        raise MemoryError
+    for i in range(n):
+        version.seen[i] = frame.reads[i].changed_at
+    version.deps = list(frame.nodes)
+    version.value = value
+    version.flags = outcome
+    version.changed_at = name
+    version.valid_since = since
+    version.valid_until = frame.view.revision
+    return version
+
+
+cdef int release_reads(Store store, Frame frame) except -1:
+    """What an ended frame has read may be of use to nobody any more: absent slots, for instance."""
+    cdef Node node
+    for node in frame.nodes:
+        if not node.flags & VALUE:
+            store.idle.append(node)
+    frame.nodes = None
+    return 0
+
+
+# -- failures
+
+
+cdef Failure _failure(Frame frame, object error):
+    """`error` with the traceback that it has now, and a note where it arose."""
+    cdef Failure failure = Failure()
+    cdef Node node
+    cdef Outcome outcome
+    failure.error = error
+    failure.traceback = error.__traceback__
+    for node in frame.nodes:
+        if outcome_at(node, frame.view, &outcome) and outcome.flags & FAILED and (
+            (<Failure> outcome.value).error is error
+        ):
+            return failure  # it arose in there
+    note = _Note(f"picante: in the query {describe(frame.node)} at revision {frame.view.revision}")
+    try:
+        notes = getattr(error, "__notes__", None)
+        if type(notes) is list:  # the same object may be raised again and again
+            notes[:] = [each for each in notes if type(each) is not _Note]
+        error.add_note(note)
+    except Exception:  # a user's add_note: the error matters more than the note
+        pass
+    return failure
+
+
+class _Note(str):
+    """A note that picante has added."""
+
+
+cdef object one_shot_error(Node node, object value):
+    """Why a query must not return `value`, an iterator or the like."""
+    kind = type(value).__qualname__
+    if type(value).__name__ == "coroutine":
+        value.close()  # nobody will ever await it
+    return TypeError(
+        f"{describe(node)} returned a {kind}, which can be consumed only once and so cannot be kept. "
+        "Return a list or a tuple of its items, or await it first."
+    )

@@ -1,0 +1,398 @@
+"""Derived queries: memoized, recorded, awaited (r[derived.type], r[cell.access]).
+
+`DerivedIngredient.get` only makes a `Fetch`; all happens when that is awaited, in the context in which it
+is. A memo that is known to hold is handed out at once: one look into a dict and one at a flag. Everything else
+is left to a driver (`execute`). One compiled state machine serves every query (r[type-erasure.purpose]): user code is
+one call of one object, equality one call of another (r[type-erasure.mechanism]).
+"""
+
+cimport cython
+from types import GenericAlias
+
+from cpython.contextvars cimport PyContextVar_Get
+from cpython.dict cimport PyDict_GetItemWithError
+from cpython.exc cimport PyErr_WarnEx
+from cpython.object cimport PyTypeObject, destructor
+from cpython.ref cimport Py_DECREF, Py_INCREF
+
+from picante._core.awaitable cimport (
+    PYGEN_NEXT, PYGEN_RETURN, PyObject_GC_Del, PyObject_GC_Track, PyObject_GC_UnTrack, picante_raise, picante_revive,
+    picante_set_slots, stop_with,
+)
+from picante._core.errors import QueryPoisonedError
+from picante._core.execute cimport new_driver, thrown_exception
+from picante._core.frame cimport current_frame, frame_var, n_running, record
+from picante._core.ingredient cimport check_view, describe, init_ingredient, picante_referent, runtime_of
+from picante._core.key cimport Key, is_plain_key, new_dep
+from picante._core.key import Revision
+from picante._core.node cimport (
+    FAILED, MARKED, NO_OUTCOME, VALUE, Failure, Table, ensure_node, find_node, node_key,
+)
+from picante._core.states import Poisoned, Ready, Running, Touch, Vacant
+from picante._core.store cimport Store, View
+from picante._core.verify cimport Outcome, new_walk, outcome_at
+
+
+@cython.final
+cdef class DerivedIngredient(Ingredient):
+    """A memoized query of one database (r[derived.compute-fn]).
+
+    Args:
+        kind: a number or `QueryKindId` that no other ingredient of the database has.
+        name: what messages call it.
+        compute: `async def compute(db, key)`, or a plain function. It must read only through the database, and
+            return something that can be kept: no generator, no coroutine.
+        eq: decides whether a new value equals the old one; by default types and structure do.
+        version: stands for the code of `compute` in stored caches: change it to have stored results computed again.
+    """
+
+    def __init__(self, kind, name, compute, *, eq=None, version=None):
+        init_ingredient(self, kind, name, eq)
+        if not callable(compute):
+            raise TypeError(f"The compute function of {name} must be callable with (db, key), not {compute!r}.")
+        self.compute = compute
+        self.version = version
+
+    cdef int adopt(self, Store store) except -1:
+        Ingredient.adopt(self, store)
+        self.table.derived = True
+        return 0
+
+    @classmethod
+    def __class_getitem__(cls, item):
+        """`DerivedIngredient[str, int]`, for annotations."""
+        return GenericAlias(cls, item)
+
+    def get(self, db, key):
+        """Await it for the value of `key`: the memo where it holds, else computed (r[derived.get]).
+
+        Nothing happens before it is awaited.
+
+        Raises:
+            Whatever the query raises: at one revision the same exception for everybody.
+            CycleError: the query, directly or not, waits for itself.
+        """
+        return new_fetch(self, db, key, False)
+
+    def touch(self, db, key):
+        """Await it to bring `key` up to date, for the `Touch` that says since when its value is what it is.
+
+        Raises:
+            QueryPoisonedError: the query failed; its exception is the cause.
+        """
+        return new_fetch(self, db, key, True)
+
+    def peek(self, db, key, default=None):
+        """The value of `key` if a memo is known to hold now, else `default`. Computes, waits and records nothing.
+
+        Raises:
+            QueryPoisonedError: the query failed at this revision.
+        """
+        cdef Runtime runtime = runtime_of(self, db)
+        cdef Frame frame = current_frame()
+        cdef Node node = find_node(self.table, key)
+        cdef View view = runtime.store.present if runtime.view is None else runtime.view
+        if frame is not None:
+            check_view(frame, runtime, self)
+            view = frame.view
+        cdef Outcome outcome
+        if node is None or not outcome_at(node, view, &outcome):
+            return default
+        if outcome.flags & FAILED:
+            raise poisoned(node, <Failure> outcome.value, view.revision)
+        return <object> outcome.value
+
+    def cell_state(self, key):
+        """The state of the cell of `key`, the latest one: Vacant, Running, Ready or Poisoned (r[cell.states])."""
+        cdef Node node = None
+        cdef Frame frame
+        cdef uint64_t verified_at
+        if self.table is not None:
+            node = find_node(self.table, key)
+        if node is None:
+            Key.encode(key)  # refuse what cannot be a key here as well
+            return Vacant()
+        if node.running is not None:
+            frame = node.running
+            verified_at = 0
+            while frame is not None:
+                verified_at = max(verified_at, frame.view.revision)
+                frame = frame.sibling
+            return Running(Revision(verified_at))
+        verified_at = node.verified_at if node.flags & MARKED else self.store.present.revision
+        if node.flags & VALUE:
+            return Ready(node.value, _deps(node), Revision(verified_at), Revision(node.changed_at))
+        if node.flags & FAILED:
+            return Poisoned((<Failure> node.value).error, Revision(node.valid_since))
+        return Vacant()
+
+
+@cython.final
+cdef class Fetch:
+    """What a call of a query returns: await it, once. It behaves like the coroutine of an `async def`."""
+
+    def __dealloc__(self):
+        if self.state == NEW and self.ingredient is not None:
+            _warn_never_awaited(self)
+
+    def __repr__(self):
+        return f"<query {self.__qualname__}({self.key!r})>"
+
+    @property
+    def __name__(self):
+        return self.ingredient.name.rpartition(".")[2]
+
+    @property
+    def __qualname__(self):
+        return self.ingredient.name.rpartition(".")[2]
+
+    @property
+    def cr_running(self):
+        """Whether a step is being taken at this moment."""
+        return self.driver is not None and self.driver.running
+
+    @property
+    def cr_await(self):
+        """What is awaited, or None."""
+        return None if self.driver is None else self.driver.inner
+
+    def __await__(self):
+        return self
+
+    def send(self, value):
+        return self.hand_out(value, None)
+
+    def throw(self, kind, value=None, traceback=None):
+        error = thrown_exception(kind, value, traceback)
+        if self.state == NEW:
+            self.state = ENDED
+            raise error
+        return self.hand_out(None, error)
+
+    def close(self):
+        if self.driver is not None and self.state == DRIVEN:
+            self.driver.close()
+        self.state = ENDED
+
+    cdef object hand_out(self, object sent, object thrown):
+        cdef PyObject *result = NULL
+        cdef PySendResult status
+        if self.state == NEW:
+            status = fetch_send(self, <PyObject *> sent, &result)
+        else:
+            status = self.go_on(sent, thrown, &result)
+        value = <object> result
+        Py_DECREF(value)  # `value` has a reference of its own
+        if status == PYGEN_RETURN:
+            raise StopIteration(value)
+        return value
+
+    cdef PySendResult begin(self, PyObject **result) except PYGEN_ERROR:
+        """The first step: look for a memo that holds, for whoever asks."""
+        cdef DerivedIngredient ingredient = self.ingredient
+        cdef Runtime runtime
+        cdef Frame frame
+        cdef Node node
+        cdef Outcome outcome
+        self.state = ENDED
+        runtime = runtime_of(ingredient, self.db)
+        frame = current_frame()
+        node = find_node(ingredient.table, self.key)
+        if frame is None:
+            if node is not None and outcome_at(
+                node, runtime.store.present if runtime.view is None else runtime.view, &outcome
+            ):
+                return self.deliver(outcome.flags, <object> outcome.value, outcome.changed_at, result)
+        else:
+            check_view(frame, runtime, ingredient)
+            if node is not None and outcome_at(node, frame.view, &outcome):
+                record(frame, node, outcome.changed_at, outcome.valid_since)
+                return self.deliver(outcome.flags, <object> outcome.value, outcome.changed_at, result)
+        return self.start(runtime, frame, result)
+
+    cdef PySendResult start(self, Runtime runtime, Frame frame, PyObject **result) except PYGEN_ERROR:
+        """The memo is not there, or may be out of date: begin to bring it up to date."""
+        cdef DerivedIngredient ingredient = self.ingredient
+        cdef Node node = ensure_node(ingredient.table, self.key)
+        cdef View view
+        if frame is not None:
+            view = frame.view
+            record(frame, node, NO_OUTCOME, 0)
+        elif runtime.view is not None:
+            view = runtime.view
+        else:
+            view = ingredient.store.present
+        self.driver = new_driver(
+            ingredient.store, runtime, view, self.db, frame, node, new_walk(ingredient.store, view, self.db, node)
+        )
+        self.state = DRIVEN
+        return self.go_on(None, None, result)
+
+    cdef PySendResult go_on(self, object sent, object thrown, PyObject **result) except PYGEN_ERROR:
+        cdef Driver driver = self.driver
+        if self.state == ENDED:
+            raise RuntimeError(f"cannot reuse already awaited query {self!r}")
+        try:
+            if driver.resume(sent, thrown, result) == PYGEN_NEXT:
+                return PYGEN_NEXT
+        except BaseException:
+            if driver.ended:
+                self.state = ENDED
+            raise
+        self.state = ENDED
+        self.driver = None
+        if driver.outer is not None:
+            record(driver.outer, driver.node, driver.changed_at, driver.valid_since)
+        return self.deliver(driver.flags, driver.value, driver.changed_at, result)
+
+    cdef PySendResult deliver(
+        self, uint32_t flags, object value, uint64_t changed_at, PyObject **result
+    ) except PYGEN_ERROR:
+        """Hand out an outcome: the value, the `Touch`, or the failure with the traceback that it had."""
+        cdef Failure failure
+        if flags & FAILED:
+            failure = value
+            if self.touches:
+                raise poisoned(find_node(self.ingredient.table, self.key), failure, changed_at)
+            picante_raise(failure.error, failure.traceback)
+            return PYGEN_ERROR
+        if self.touches:
+            value = Touch(Revision(changed_at))
+        Py_INCREF(value)
+        result[0] = <PyObject *> value
+        return PYGEN_RETURN
+
+
+# -- the hit path: what stands here runs once for every await of a query (benchmarks: `test_hit`)
+
+
+# Objects whose access ended at the first step. By hand, because the general way to make and free an object
+# costs as much as all the rest of a hit.
+cdef enum:
+    MAX_FREE = 64
+cdef PyObject *_free[MAX_FREE]
+cdef Py_ssize_t _n_free = 0
+
+
+cdef object new_fetch(DerivedIngredient ingredient, object db, object key, bint touches):
+    global _n_free
+    cdef PyObject *memory
+    if _n_free:
+        _n_free -= 1
+        memory = _free[_n_free]
+        picante_revive(memory)
+        fetch = <Fetch> memory
+        Py_DECREF(fetch)  # `fetch` has a reference of its own
+        (<Fetch> fetch).state = NEW
+        PyObject_GC_Track(memory)
+    else:
+        fetch = Fetch.__new__(Fetch)
+    (<Fetch> fetch).ingredient = ingredient
+    (<Fetch> fetch).db = db
+    (<Fetch> fetch).key = key
+    (<Fetch> fetch).touches = touches
+    return fetch
+
+
+cdef void free_fetch(PyObject *self) noexcept:
+    global _n_free
+    if (<Fetch> self).state != ENDED or (<Fetch> self).driver is not None or _n_free == MAX_FREE:
+        _free_generally(self)
+        return
+    PyObject_GC_UnTrack(self)
+    (<Fetch> self).ingredient = None
+    (<Fetch> self).db = None
+    (<Fetch> self).key = None
+    if _n_free < MAX_FREE:  # dropping a key or a database may have freed others
+        _free[_n_free] = self
+        _n_free += 1
+    else:
+        PyObject_GC_Del(self)
+
+
+cdef inline PyObject *probe(Fetch self) except? NULL:
+    """The value of a memo that is known to hold now, recorded where a query asks; NULL if there is more to do."""
+    cdef PyObject *node
+    cdef PyObject *found = NULL
+    cdef PyObject *frame
+    if (
+        self.ingredient.database is None
+        or picante_referent(<PyObject *> self.ingredient.database) != <PyObject *> self.db
+        or not is_plain_key(self.key) or self.touches
+    ):
+        return NULL
+    node = PyDict_GetItemWithError(self.ingredient.table.plain, self.key)
+    if node == NULL or (<Node> node).flags != VALUE:
+        return NULL
+    if n_running:
+        PyContextVar_Get(frame_var, NULL, &found)
+        if found != NULL:
+            frame = found
+            Py_DECREF(<object> found)  # the context keeps it
+            if not (<Frame> frame).ended:
+                if (<Frame> frame).view.pinned or (<Frame> frame).runtime is not self.ingredient.runtime:
+                    return NULL
+                record(<Frame> frame, <Node> node, (<Node> node).changed_at, (<Node> node).valid_since)
+    self.state = ENDED
+    return <PyObject *> (<Node> node).value
+
+
+cdef PySendResult fetch_send(Fetch self, PyObject *sent, PyObject **result) except PYGEN_ERROR:
+    """One step of an awaited query; the first one is where hits end."""
+    if self.state != NEW:
+        return self.go_on(<object> sent, None, result)
+    if sent != <PyObject *> None:
+        raise TypeError("can't send non-None value to a just-started query")
+    result[0] = probe(self)
+    if result[0] != NULL:
+        Py_INCREF(<object> result[0])
+        return PYGEN_RETURN
+    return self.begin(result)
+
+
+cdef PyObject *fetch_next(Fetch self) except? NULL:
+    """The same step for who asks an iterator."""
+    cdef PyObject *result = NULL
+    if self.state == NEW:
+        result = probe(self)
+        if result != NULL:
+            Py_INCREF(<object> result)
+            return stop_with(result)
+    if fetch_send(self, <PyObject *> None, &result) == PYGEN_RETURN:
+        return stop_with(result)
+    return result
+
+
+cdef destructor _free_generally = (<PyTypeObject *> Fetch).tp_dealloc
+(<PyTypeObject *> Fetch).tp_dealloc = <destructor> free_fetch
+picante_set_slots(Fetch, <void *> fetch_send, <void *> fetch_next)
+
+
+# -- messages and states
+
+
+cdef object poisoned(Node node, Failure failure, uint64_t revision):
+    """The error of who only asked about a query that failed (decision: the failure itself is its cause)."""
+    error = QueryPoisonedError(
+        f"{describe(node)} failed at revision {revision} with {type(failure.error).__qualname__}: {failure.error}",
+        kind=(<Table> node.table).kind, key=node_key(node), revision=Revision(revision),
+    )
+    error.__cause__ = failure.error
+    return error
+
+
+cdef tuple _deps(Node node):
+    cdef list deps = []
+    cdef uint32_t i
+    cdef Node dep
+    for i in range(node.n_edges):
+        if node.edges[i].dep != NULL:
+            dep = <Node> node.edges[i].dep
+            deps.append(new_dep(int((<Table> dep.table).kind), node_key(dep)))
+    return tuple(dict.fromkeys(deps))
+
+
+cdef int _warn_never_awaited(Fetch fetch) except -1:
+    """What an `async def` would warn of, in the middle of whatever is going on."""
+    PyErr_WarnEx(RuntimeWarning, f"query '{fetch.__qualname__}' was never awaited".encode(), 1)
+    return 0

@@ -1,0 +1,53 @@
+"""Running user code: one access of a derived cell, from its first miss to its outcome."""
+
+cimport cython
+from cpython.ref cimport PyObject
+from libc.stdint cimport uint32_t, uint64_t
+
+from picante._core.awaitable cimport PYGEN_ERROR, PySendResult
+from picante._core.frame cimport Frame
+from picante._core.node cimport Node
+from picante._core.runtime cimport Runtime
+from picante._core.store cimport Store, View
+from picante._core.verify cimport Walk
+
+
+@cython.final
+cdef class Driver:
+    """Brings one node to hold at its view's revision. A coroutine: whoever drives it runs the queries below."""
+
+    cdef Store store
+    cdef Runtime runtime
+    cdef View view               # in use from the start to the end
+    cdef object db
+    cdef Frame outer             # the query that asks, or None
+    cdef Node node
+    cdef Walk walk
+    cdef Frame frame             # the query that is being computed now, or None
+    cdef object inner            # what it, or the driver itself, awaits
+    cdef Frame awaited           # the frame whose end is waited for, or None
+    cdef object future           # ... and how that end is told
+    cdef bint hopped             # the computation goes on in a task of its own: `future`
+    cdef bint running            # a step is being taken
+    cdef bint ended
+    # -- the outcome, once ended
+    cdef uint32_t flags
+    cdef object value
+    cdef uint64_t changed_at
+    cdef uint64_t valid_since
+
+    cdef object hand_out(self, object sent, object thrown)
+    cdef PySendResult resume(self, object sent, object thrown, PyObject **result) except PYGEN_ERROR
+    cdef PySendResult step_inner(self, object sent, object thrown, PyObject **result) noexcept
+    cdef int begin(self, Node node) except -1
+    cdef int begin_waiting(self, Node node) except -1
+    cdef int hop(self, Node node, object loop) except -1
+    cdef int finish_step(self, object value) except -1
+    cdef int fail_step(self, object error) except -1
+    cdef int end_computation(self, uint32_t outcome, object value) except -1
+    cdef bint finish(self) except -1
+    cdef int abort(self) except -1
+
+
+cdef Driver new_driver(Store store, Runtime runtime, View view, object db, Frame outer, Node node, Walk walk)
+cdef object thrown_exception(kind, value, traceback)

@@ -1,0 +1,375 @@
+"""Running user code: frames, steps, waiting, cancellation (r[cell.compute]).
+
+A driver owns one access: it walks (`verify`) to the first node that must be computed, runs that query to its end,
+commits the result, and walks on. Whoever awaits the driver runs these queries, step by step, on his own task: he is
+their leader (r[cell.leader-local]). Others that need the same node at the same revision wait for the frame
+and then look again (r[cell.waiter]). No lock is held anywhere (r[cell.no-lock-await]): a transition is a stretch
+of code in which nothing else can run.
+
+A leader that is cancelled leaves the cell as it was and wakes who waits; one of them goes on. What is no result of
+a query (cancellation, exhausted stack or memory, interrupts) is never stored, only passed on.
+
+Depth: a query that awaits a query that awaits a query ... nests on the interpreter's stack. When that is half used, the
+next computation *hops*: it runs as a task of its own, on an empty stack, and its driver awaits the task.
+"""
+
+cimport cython
+from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit, PyContextVar_Set
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from cpython.ref cimport Py_DECREF, Py_INCREF
+
+from picante._core.awaitable cimport (
+    PYGEN_NEXT, PYGEN_RETURN, awaitable_iterator, is_one_shot, picante_set_slots, stop_with, take_raised,
+)
+from picante._core.commit cimport commit, one_shot_error, release_reads
+from picante._core.errors import CycleError
+from picante._core.frame cimport (
+    begin_frame, end_frame, find_cycle, frame_at, frame_var, running_loop, stop_waiting, wait_for,
+)
+from picante._core.ingredient cimport Ingredient, describe, ingredient_of
+from picante._core.key cimport new_dyn_key
+from picante._core.node cimport FAILED, VALUE, Table, node_key
+from picante._core.runtime cimport emit_query_changed
+from picante._core.store cimport enter_view, leave_view, sweep
+from picante._core.verify cimport EXECUTE, WAIT, Outcome, Step, new_walk, outcome_at
+
+cdef extern from *:
+    """
+    /* How many computations are nested on this thread's stack. */
+    static _Thread_local int picante_depth = 0;
+    #define PICANTE_MAX_DEPTH 64
+
+    static inline int picante_stack_is_low(void) {
+        PyThreadState *state = PyThreadState_Get();
+        int limit = Py_GetRecursionLimit();
+    #if PY_VERSION_HEX >= 0x030C0000
+        int left = state->py_recursion_remaining;
+    #else
+        int left = state->recursion_remaining;
+    #endif
+        return picante_depth > 0 && (picante_depth >= PICANTE_MAX_DEPTH || left < limit / 2);
+    }
+
+    /* Throw `error` into what is awaited; an iterator without throw() lets it through. */
+    static PySendResult picante_throw(PyObject *awaited, PyObject *error, PyObject **result) {
+        PyObject *method = PyObject_GetAttrString(awaited, "throw"), *type, *stop, *traceback;
+        *result = NULL;
+        if (method == NULL) {
+            if (PyErr_ExceptionMatches(PyExc_AttributeError)) {
+                PyErr_Clear();
+                PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+            }
+            return PYGEN_ERROR;
+        }
+        *result = PyObject_CallOneArg(method, error);
+        Py_DECREF(method);
+        if (*result != NULL)
+            return PYGEN_NEXT;
+        if (!PyErr_ExceptionMatches(PyExc_StopIteration))
+            return PYGEN_ERROR;
+        PyErr_Fetch(&type, &stop, &traceback);
+        PyErr_NormalizeException(&type, &stop, &traceback);
+        *result = PyObject_GetAttrString(stop, "value");
+        Py_XDECREF(type);
+        Py_XDECREF(stop);
+        Py_XDECREF(traceback);
+        return *result == NULL ? PYGEN_ERROR : PYGEN_RETURN;
+    }
+    """
+    int picante_depth
+    bint picante_stack_is_low() noexcept
+    PySendResult picante_throw(object awaited, object error, PyObject **result) noexcept
+    PySendResult PyIter_Send(object iterator, object sent, PyObject **result) noexcept
+
+
+# Exceptions that say something about the machine, not about the query.
+cdef tuple NO_RESULTS = (RecursionError, MemoryError)
+
+
+@cython.final
+cdef class Driver:
+    def __await__(self):
+        return self
+
+    def send(self, value):
+        return self.hand_out(value, None)
+
+    def throw(self, kind, value=None, traceback=None):
+        return self.hand_out(None, thrown_exception(kind, value, traceback))
+
+    def close(self):
+        if self.running:
+            raise RuntimeError("This query is running: it cannot be closed from within.")
+        self.abort()
+
+    def __del__(self):
+        self.abort()
+
+    cdef object hand_out(self, object sent, object thrown):
+        cdef PyObject *result = NULL
+        if self.resume(sent, thrown, &result) == PYGEN_RETURN:
+            raise StopIteration
+        awaited = <object> result
+        Py_DECREF(awaited)  # `awaited` has a reference of its own
+        return awaited
+
+    # -- driving
+
+    cdef PySendResult resume(self, object sent, object thrown, PyObject **result) except PYGEN_ERROR:
+        """Go on until something must be awaited (PYGEN_NEXT: `result`) or the outcome is there (PYGEN_RETURN)."""
+        cdef PySendResult status
+        cdef Step step
+        if self.ended or self.running:
+            raise RuntimeError("This query is awaited already." if self.running else "This query was awaited already.")
+        self.running = True
+        try:
+            while True:
+                if self.inner is not None:
+                    status = self.step_inner(sent, thrown, result)
+                    sent = thrown = None
+                    if status == PYGEN_NEXT:
+                        return PYGEN_NEXT
+                    if status == PYGEN_RETURN:
+                        value = <object> result[0]
+                        Py_DECREF(value)  # `value` has a reference of its own
+                        result[0] = NULL
+                        self.finish_step(value)
+                    else:
+                        self.fail_step(take_raised())
+                    continue
+                if thrown is not None:
+                    raise thrown
+                step = self.walk.advance()
+                if step == EXECUTE:
+                    self.begin(_last(self.walk))
+                elif step == WAIT:
+                    self.begin_waiting(_last(self.walk))
+                elif self.finish():
+                    return PYGEN_RETURN
+        except BaseException:
+            self.abort()
+            raise
+        finally:
+            self.running = False
+
+    cdef PySendResult step_inner(self, object sent, object thrown, PyObject **result) noexcept:
+        """One step of what is awaited; a query's within its own context."""
+        cdef PySendResult status
+        global picante_depth
+        inner = self.inner
+        context = self.frame.context if self.frame is not None else None
+        if context is not None:
+            PyContext_Enter(context)
+        picante_depth += 1
+        if thrown is None:
+            status = PyIter_Send(inner, sent, result)
+        else:
+            status = picante_throw(inner, thrown, result)
+        picante_depth -= 1
+        if context is not None:
+            PyContext_Exit(context)
+        return status
+
+    cdef int begin(self, Node node) except -1:
+        """Start to compute `node`: this driver's task is its leader from here on (r[cell.leader-local])."""
+        cdef Ingredient ingredient = ingredient_of(node)
+        cdef Frame frame
+        error = value = None
+        if picante_stack_is_low():
+            loop = running_loop()
+            if loop is not None:
+                return self.hop(node, loop)
+        frame = Frame.__new__(Frame)
+        frame.node = node
+        frame.view = self.view
+        frame.runtime = self.runtime
+        frame.parent = self.outer
+        frame.path = self.walk.path
+        frame.context = PyContext_CopyCurrent()
+        self.frame = frame
+        begin_frame(frame)
+        PyContext_Enter(frame.context)
+        try:
+            PyContextVar_Set(frame_var, frame)
+            value = ingredient.compute(self.db, node.key)
+        except BaseException as raised:
+            error = raised
+        finally:
+            PyContext_Exit(frame.context)
+        if error is not None:
+            return self.fail_step(error)
+        self.inner = awaitable_iterator(value)
+        if self.inner is None:
+            self.finish_step(value)
+        return 0
+
+    cdef int begin_waiting(self, Node node) except -1:
+        """Wait for the end of the computation of `node` that is under way (r[cell.waiter])."""
+        cdef Frame frame = frame_at(node, self.view)
+        cdef list stack = find_cycle(self.outer, frame, self.walk.path)
+        if stack is not None:
+            raise _cycle_error(stack)
+        loop = running_loop()
+        if loop is None:
+            raise RuntimeError(
+                f"{describe(node)} is being computed elsewhere, and waiting for it takes a running asyncio event loop."
+            )
+        self.future = wait_for(frame, self.outer, loop)
+        self.awaited = frame
+        self.inner = awaitable_iterator(self.future)
+        return 0
+
+    cdef int hop(self, Node node, object loop) except -1:
+        """Compute `node` in a task of its own, whose stack is empty."""
+        cdef Walk walk = new_walk(self.store, self.view, self.db, node)
+        self.future = loop.create_task(
+            new_driver(self.store, self.runtime, self.view, self.db, self.outer, node, walk)
+        )
+        self.hopped = True
+        self.inner = awaitable_iterator(self.future)
+        return 0
+
+    cdef int finish_step(self, object value) except -1:
+        """What was awaited has returned `value`."""
+        self.inner = None
+        self.walk.interruptions += 1
+        if self.frame is None:
+            self.future = None
+            self.awaited = None
+            self.hopped = False
+        elif is_one_shot(value):
+            self.end_computation(FAILED, one_shot_error(self.frame.node, value))
+        else:
+            self.end_computation(VALUE, value)
+        return 0
+
+    cdef int fail_step(self, object error) except -1:
+        """What was awaited has raised `error`: the failure of a query (r[cell.poison]), or nothing of its own."""
+        self.inner = None
+        self.walk.interruptions += 1
+        if self.frame is not None and isinstance(error, Exception) and not isinstance(error, NO_RESULTS):
+            return self.end_computation(FAILED, error)
+        if self.hopped and self.future.cancelled() and not _is_being_cancelled():
+            # Somebody has cancelled the task that we made, not us: go on without it.
+            self.hopped = False
+            self.future = None
+            return 0
+        raise error
+
+    cdef int end_computation(self, uint32_t outcome, object value) except -1:
+        """The query that was being computed has come to an end: make its outcome that of its node."""
+        cdef Frame frame = self.frame
+        cdef Node node = frame.node
+        cdef bint is_new = commit(self.store, frame, outcome, value)
+        self.frame = None
+        end_frame(frame)
+        release_reads(self.store, frame)
+        if is_new and outcome == VALUE and self.runtime.hub is not None:
+            emit_query_changed(self.runtime, node, self.view.revision)
+        if self.store.idle:
+            sweep(self.store)
+        return 0
+
+    # -- the end of the access
+
+    cdef bint finish(self) except -1:
+        """Take the outcome of the node that was asked for, and leave the view."""
+        cdef Outcome outcome
+        if not outcome_at(self.node, self.view, &outcome):
+            self.walk.push(self.node)  # it was there a moment ago, and something has taken it away
+            return False
+        self.flags = outcome.flags
+        self.value = <object> outcome.value
+        self.changed_at = outcome.changed_at
+        self.valid_since = outcome.valid_since
+        self.ended = True
+        leave_view(self.store, self.view)
+        return True
+
+    cdef int abort(self) except -1:
+        """End the access without an outcome, wherever it stands; what it was computing is as before."""
+        cdef Frame frame = self.frame
+        if self.ended:
+            return 0
+        self.ended = True
+        inner, self.inner = self.inner, None
+        try:
+            if inner is not None and frame is not None and hasattr(inner, "close"):
+                frame.context.run(inner.close)
+            if self.hopped:
+                self.future.cancel()
+        finally:
+            if self.awaited is not None:
+                stop_waiting(self.awaited, self.future)
+            if frame is not None:
+                self.frame = None
+                end_frame(frame)
+                self.store.idle.append(frame.node)
+                release_reads(self.store, frame)
+            leave_view(self.store, self.view)
+            if self.store.idle:
+                sweep(self.store)
+        return 0
+
+
+cdef Driver new_driver(Store store, Runtime runtime, View view, object db, Frame outer, Node node, Walk walk):
+    cdef Driver driver = Driver.__new__(Driver)
+    driver.store = store
+    driver.runtime = runtime
+    driver.view = view
+    driver.db = db
+    driver.outer = outer
+    driver.node = node
+    driver.walk = walk
+    enter_view(view)
+    return driver
+
+
+cdef inline Node _last(Walk walk):
+    return <Node> PyList_GET_ITEM(walk.path, PyList_GET_SIZE(walk.path) - 1)
+
+
+cdef object _cycle_error(list nodes):
+    stack, names = [], []
+    for node in nodes:
+        stack.append(new_dyn_key(int((<Table> (<Node> node).table).kind), node_key(<Node> node)))
+        names.append(describe(<Node> node))
+    return CycleError(stack[-1], stack[:-1], names=names)
+
+
+cdef object thrown_exception(kind, value, traceback):
+    """The exception that the arguments of a coroutine's throw() mean."""
+    if isinstance(kind, BaseException):
+        return kind
+    if isinstance(value, kind):
+        error = value
+    elif value is None:
+        error = kind()
+    else:
+        error = kind(*value) if isinstance(value, tuple) else kind(value)
+    return error if traceback is None else error.with_traceback(traceback)
+
+
+cdef bint _is_being_cancelled() except -1:
+    import asyncio
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+cdef PySendResult driver_send(Driver driver, PyObject *sent, PyObject **result) except PYGEN_ERROR:
+    cdef PySendResult status = driver.resume(<object> sent, None, result)
+    if status == PYGEN_RETURN:
+        Py_INCREF(None)
+        result[0] = <PyObject *> None
+    return status
+
+
+cdef PyObject *driver_next(Driver driver) except? NULL:
+    cdef PyObject *result = NULL
+    if driver.resume(None, None, &result) == PYGEN_RETURN:
+        Py_INCREF(None)
+        return stop_with(<PyObject *> None)
+    return result
+
+
+picante_set_slots(Driver, <void *> driver_send, <void *> driver_next)

@@ -1,0 +1,52 @@
+"""The running query: what it has read so far, and who waits for it."""
+
+cimport cython
+from cpython.ref cimport PyObject
+from libc.stdint cimport uint32_t, uint64_t
+
+from picante._core.node cimport Node, Read
+from picante._core.store cimport View
+
+
+@cython.final
+cdef class Frame:
+    """One computation of one node, as of one view, from its start to its end."""
+
+    cdef Node node
+    cdef View view
+    cdef object runtime        # the Runtime through which it reads: its database's or its snapshot's
+    cdef Frame parent          # the query that asked for it, or None
+    cdef list path             # the nodes that were being verified when it was started, itself last
+    cdef object context        # the contextvars.Context in which it runs
+    cdef bint ended
+    cdef Frame sibling         # the next frame of the same node, at another view
+    # -- what it read, in order
+    cdef list nodes
+    cdef Read *reads
+    cdef uint32_t capacity
+    cdef uint32_t *index       # an open hash of positions + 1, once a list would be slow to search
+    cdef uint32_t index_mask
+    # -- who waits for it: future, its loop, the waiting Frame or None, future, ...
+    cdef list waiters
+    # -- scratch of the search for cycles
+    cdef uint64_t visited
+    cdef PyObject *next_visited
+    cdef PyObject *came_from
+
+
+cdef object frame_var  # the ContextVar that holds the Frame
+
+cdef Py_ssize_t n_running  # how many frames have begun and not ended, in all threads
+
+cdef Frame current_frame()
+
+cdef Frame frame_at(Node node, View view)
+cdef int begin_frame(Frame frame) except -1
+cdef int end_frame(Frame frame) except -1
+
+cdef int record(Frame frame, Node node, uint64_t changed_at, uint64_t valid_since) except -1
+
+cdef object running_loop()
+cdef object wait_for(Frame frame, Frame waiting, object loop)
+cdef int stop_waiting(Frame frame, object future) except -1
+cdef list find_cycle(Frame waiting, Frame wanted, list path)

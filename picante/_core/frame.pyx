@@ -1,0 +1,289 @@
+"""The running query: its frame, what it reads, who waits for it, and cycles (r[frame.purpose]).
+
+A frame travels in a context variable (r[frame.task-local]): every computation runs in a context of its own, a copy
+of its caller's with the frame put in, which is entered around each of its steps. Child tasks and threads
+that copy the context therefore record into the query that started them, and nothing needs to be reset where a
+coroutine is closed from elsewhere. A frame that has ended is no frame: what outlives its query is outside.
+
+Frames hold no locks (r[frame.no-lock-await]). Cycles are a matter of who waits for whom: a frame is awaited by the
+one that asked for it (its parent) and by those that found it running (its waiters). Before anybody starts to wait,
+`find_cycle` looks whether the other side already waits for him, over all tasks and threads; so no loop ever closes.
+"""
+
+cimport cython
+import sys
+
+from cpython.contextvars cimport PyContextVar_Get, PyContextVar_New
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Realloc
+from cpython.ref cimport Py_DECREF
+
+from picante._core.node cimport NO_OUTCOME
+
+cdef object frame_var = PyContextVar_New("picante_frame", NULL)
+cdef Py_ssize_t n_running = 0
+
+
+@cython.final
+@cython.freelist(64)
+cdef class Frame:
+    def __dealloc__(self):
+        PyMem_Free(self.reads)
+        PyMem_Free(self.index)
+
+
+cdef Frame current_frame():
+    """The query in whose context this runs, or None (r[frame.task-local])."""
+    cdef PyObject *found = NULL
+    cdef Frame frame
+    if n_running == 0:
+        return None
+    PyContextVar_Get(frame_var, NULL, &found)
+    if found == NULL:
+        return None
+    frame = <Frame> found
+    Py_DECREF(frame)  # `frame` has a reference of its own
+    return None if frame.ended else frame
+
+
+# -- life
+
+
+cdef Frame frame_at(Node node, View view):
+    """The frame that computes `node` as of `view` just now, or None."""
+    cdef Frame frame = node.running
+    while frame is not None and frame.view is not view:
+        frame = frame.sibling
+    return frame
+
+
+cdef int begin_frame(Frame frame) except -1:
+    global n_running
+    frame.nodes = []
+    n_running += 1
+    frame.sibling = frame.node.running
+    frame.node.running = frame
+    return 0
+
+
+cdef int end_frame(Frame frame) except -1:
+    """Nothing is recorded from here on, the node can be computed again, and who waited looks again (r[cell.waiter])."""
+    cdef Frame before
+    cdef list waiters
+    global n_running
+    if frame.ended:
+        return 0
+    frame.ended = True
+    n_running -= 1
+    if frame.node.running is frame:
+        frame.node.running = frame.sibling
+    else:
+        before = frame.node.running
+        while before.sibling is not frame:
+            before = before.sibling
+        before.sibling = frame.sibling
+    frame.sibling = None
+    frame.context = None  # it refers to this frame
+    frame.path = None
+    waiters, frame.waiters = frame.waiters, None
+    if waiters is not None:
+        _wake(waiters)
+    return 0
+
+
+# -- reads
+
+
+cdef int record(Frame frame, Node node, uint64_t changed_at, uint64_t valid_since) except -1:
+    """Note that the query read `node` and what it saw (r[frame.record-dep], r[dep.recording]).
+
+    A node is noted once, where it was read first. A read that is under way, and one that failed or was
+    cancelled, is noted as NO_OUTCOME, until and unless it is repeated with success.
+    """
+    cdef uint32_t n = <uint32_t> PyList_GET_SIZE(frame.nodes), i
+    if frame.ended:
+        return 0
+    if n <= 8:
+        for i in range(n):
+            if PyList_GET_ITEM(frame.nodes, i) == <PyObject *> node:
+                break
+        else:
+            i = n
+    else:
+        i = _position(frame, node, n)
+    if i == n:
+        if n == frame.capacity:
+            _grow(frame)
+        frame.nodes.append(node)
+        if n >= 8:
+            _enter(frame, node, n)
+    elif changed_at == NO_OUTCOME:
+        return 0
+    frame.reads[i].changed_at = changed_at
+    frame.reads[i].valid_since = valid_since
+    return 0
+
+
+cdef int _grow(Frame frame) except -1:
+    """Double the room for reads, and from nine on their index with it."""
+    cdef uint32_t capacity = 2 * frame.capacity if frame.capacity else 8, i
+    cdef uint32_t *index = NULL
+    cdef void *grown
+    if capacity > 8:
+        index = <uint32_t *> PyMem_Calloc(2 * capacity, sizeof(uint32_t))
+        if index == NULL:
+            raise MemoryError
+    grown = PyMem_Realloc(frame.reads, capacity * sizeof(Read))
+    if grown == NULL:
+        PyMem_Free(index)
+        raise MemoryError
+    frame.reads = <Read *> grown
+    frame.capacity = capacity
+    if index != NULL:
+        PyMem_Free(frame.index)
+        frame.index = index
+        frame.index_mask = 2 * capacity - 1
+        for i in range(<uint32_t> PyList_GET_SIZE(frame.nodes)):
+            _enter(frame, <Node> PyList_GET_ITEM(frame.nodes, i), i)
+    return 0
+
+
+cdef inline uint32_t _slot(Frame frame, Node node) noexcept:
+    cdef uint64_t address = <size_t> <PyObject *> node
+    return <uint32_t> ((address * 0x9E3779B97F4A7C15ULL) >> 32) & frame.index_mask
+
+
+cdef uint32_t _position(Frame frame, Node node, uint32_t n) noexcept:
+    """Where `node` stands among the reads; `n`, their number, where it does not."""
+    cdef uint32_t slot = _slot(frame, node), entry
+    while True:
+        entry = frame.index[slot]
+        if entry == 0:
+            return n
+        if PyList_GET_ITEM(frame.nodes, entry - 1) == <PyObject *> node:
+            return entry - 1
+        slot = (slot + 1) & frame.index_mask
+
+
+cdef void _enter(Frame frame, Node node, uint32_t position) noexcept:
+    cdef uint32_t slot = _slot(frame, node)
+    while frame.index[slot]:
+        slot = (slot + 1) & frame.index_mask
+    frame.index[slot] = position + 1
+
+
+# -- waiting
+
+
+cdef object running_loop():
+    """The event loop that runs in this thread, or None."""
+    asyncio = sys.modules.get("asyncio")  # who has not imported it runs no loop of it
+    return None if asyncio is None else asyncio._get_running_loop()
+
+
+cdef object wait_for(Frame frame, Frame waiting, object loop):
+    """A future of `loop` that is done once `frame` has ended; `waiting` is the query that waits, or None."""
+    future = loop.create_future()
+    if frame.waiters is None:
+        frame.waiters = []
+    frame.waiters += (future, loop, waiting)
+    return future
+
+
+cdef int stop_waiting(Frame frame, object future) except -1:
+    cdef Py_ssize_t i
+    if frame.waiters is not None:
+        for i in range(0, len(frame.waiters), 3):
+            if frame.waiters[i] is future:
+                del frame.waiters[i:i + 3]
+                break
+    return 0
+
+
+cdef int _wake(list waiters) except -1:
+    cdef Py_ssize_t i
+    here = running_loop()
+    for i in range(0, len(waiters), 3):
+        if waiters[i + 1] is here:
+            _set_done(waiters[i])
+        else:
+            try:
+                waiters[i + 1].call_soon_threadsafe(_set_done, waiters[i])
+            except RuntimeError:
+                pass  # that loop is closed: nobody waits there any more
+    return 0
+
+
+def _set_done(future):
+    if not future.done():
+        future.set_result(None)
+
+
+# -- cycles
+
+
+cdef uint64_t _searches = 0
+
+
+cdef list find_cycle(Frame waiting, Frame wanted, list path):
+    """The nodes from the outermost query to `wanted` again if `waiting` must not wait for it, else None.
+
+    `path` is what `waiting` was verifying on its way, `wanted.node` last. Searches from `waiting` to those that wait
+    for it: if `wanted` is among them, a loop would close (r[frame.cycle-detect]). A breadth-first search, hence the
+    shortest loop; it allocates nothing before its verdict, so nobody can start or end waiting meanwhile.
+    """
+    global _searches
+    cdef Frame each, other
+    cdef PyObject *last
+    cdef Py_ssize_t i
+    if waiting is None:
+        return None
+    _searches += 1
+    waiting.visited = _searches
+    waiting.came_from = NULL
+    waiting.next_visited = NULL
+    last = <PyObject *> waiting
+    each = waiting
+    while each is not wanted:
+        if each.parent is not None:
+            last = _visit(each.parent, each, last)
+        if each.waiters is not None:
+            for i in range(2, PyList_GET_SIZE(each.waiters), 3):
+                other = <object> PyList_GET_ITEM(each.waiters, i)
+                if other is not None:
+                    last = _visit(other, each, last)
+        if each.next_visited == NULL:
+            return None
+        each = <Frame> each.next_visited
+    return _cycle_stack(wanted, path)
+
+
+cdef PyObject *_visit(Frame frame, Frame came_from, PyObject *last) noexcept:
+    if frame.visited == _searches or frame.ended:
+        return last
+    frame.visited = _searches
+    frame.came_from = <PyObject *> came_from
+    frame.next_visited = NULL
+    (<Frame> last).next_visited = <PyObject *> frame
+    return <PyObject *> frame
+
+
+cdef list _cycle_stack(Frame wanted, list path):
+    """The found loop as nodes, with what led to it in front."""
+    cdef list ancestors = [], stack = []
+    cdef Frame frame = wanted, waited_for
+    while frame is not None and not frame.ended:
+        ancestors.append(frame)
+        frame = frame.parent
+    for frame in reversed(ancestors):
+        stack += frame.path
+    frame = wanted
+    while frame.came_from != NULL:
+        waited_for = <Frame> frame.came_from
+        if waited_for.parent is frame:
+            stack += waited_for.path
+        else:
+            stack.append(waited_for.node)
+        frame = waited_for
+    stack += path
+    return stack

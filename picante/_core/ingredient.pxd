@@ -1,0 +1,48 @@
+"""What all ingredients share: a kind, a name, a table, and the database they belong to."""
+
+cimport cython
+from cpython.ref cimport PyObject
+from libc.stdint cimport uint64_t
+
+from picante._core.frame cimport Frame
+from picante._core.node cimport Node, Table
+from picante._core.runtime cimport Runtime
+from picante._core.store cimport Store
+
+cdef extern from *:
+    """
+    /* The referent of a weak reference, borrowed; None once it is gone. CPython 3.13 deprecates the
+       function that says the same without a reference count. */
+    #define picante_referent(ref) (((PyWeakReference *)(ref))->wr_object)
+    """
+    PyObject *picante_referent(PyObject *ref) noexcept
+
+
+cdef class Ingredient:
+    """One kind of records. The only class of the engine that is derived from."""
+
+    cdef readonly object kind
+    cdef readonly object name
+    cdef object eq               # the user's equality, or None
+    cdef object compute          # derived ones: the user's function
+    cdef Table table             # its records, once it has met its database
+    cdef Store store
+    cdef Runtime runtime         # that of the database itself, not of a snapshot
+    cdef object database         # a weak reference to the database, for a quick look
+    cdef object __weakref__
+
+    cdef Runtime bind(self, db)
+    cdef int adopt(self, Store store) except -1
+
+
+cdef inline Runtime runtime_of(Ingredient ingredient, object db):
+    """The runtime through which `db` reads the records of `ingredient`."""
+    if ingredient.database is not None and picante_referent(<PyObject *> ingredient.database) == <PyObject *> db:
+        return ingredient.runtime
+    return ingredient.bind(db)
+
+
+cdef int init_ingredient(Ingredient ingredient, kind, name, eq) except -1
+cdef int check_view(Frame frame, Runtime runtime, Ingredient ingredient) except -1
+cdef Ingredient ingredient_of(Node node)
+cdef str describe(Node node)

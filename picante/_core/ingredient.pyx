@@ -1,0 +1,108 @@
+"""What every ingredient can be asked, and how it finds its database.
+
+An ingredient belongs to one database: the first one with which it is used. From `db.runtime` it learns
+where its records are; a weak reference to `db` lets it skip that question on every later call.
+"""
+
+import weakref
+
+from picante._core.errors import DuplicateKindError, ForeignDatabaseError
+from picante._core.key import QueryKindId
+from picante._core.node cimport Table
+from picante._core.store cimport table_for
+
+
+cdef class Ingredient:
+    def __init__(self):
+        raise TypeError("Ingredient is abstract: make an Input-, a Derived- or an InternedIngredient.")
+
+    def __repr__(self):
+        return f"<{type(self).__name__} {self.name} {self.kind!r}>"
+
+    def __reduce__(self):
+        raise TypeError(f"{self!r} cannot be pickled: it is a live part of its database. Save the cache instead.")
+
+    def __dealloc__(self):
+        if self.table is not None and self.table.ingredient == <PyObject *> self:
+            self.table.ingredient = NULL
+
+    cdef Runtime bind(self, db):
+        runtime = getattr(db, "runtime", None)
+        if type(runtime) is not Runtime:
+            raise TypeError(
+                f"{self.name} was asked to read from {db!r}, which is no database: a database has a picante.Runtime "
+                "as its `runtime`."
+            )
+        cdef Store store = (<Runtime> runtime).store
+        if self.store is None:
+            self.adopt(store)
+        elif self.store is not store:
+            raise ForeignDatabaseError(
+                f"{self.name} belongs to another database than {db!r}. Make one ingredient for each database.",
+                name=self.name,
+            )
+        if (<Runtime> runtime).view is None:
+            self.runtime = runtime
+            try:
+                self.database = weakref.ref(db)
+            except TypeError:
+                pass  # then it is asked for its runtime each time
+        return runtime
+
+    cdef int adopt(self, Store store) except -1:
+        """Make the records of this kind in `store` those of this ingredient."""
+        cdef Table table = table_for(store, self.kind)
+        if table.ingredient != NULL or table.had_ingredient:
+            other = <Ingredient> table.ingredient if table.ingredient != NULL else None
+            rival = "an ingredient that is gone" if other is None else other.name
+            raise DuplicateKindError(
+                f"{self.name} and {rival} have the same kind, {self.kind!r}, in one database. "
+                "Give one of them another name or kind.",
+                kind=self.kind,
+            )
+        table.ingredient = <PyObject *> self
+        table.had_ingredient = True
+        self.table = table
+        self.store = store
+        return 0
+
+
+cdef int init_ingredient(Ingredient ingredient, kind, name, eq) except -1:
+    if not isinstance(name, str):
+        raise TypeError(f"The name of an ingredient is a str, not {type(name).__qualname__}.")
+    if eq is not None and not callable(eq):
+        raise TypeError(f"eq= of {name} must be callable with two values, not {eq!r}.")
+    ingredient.kind = kind if type(kind) is QueryKindId else QueryKindId(kind)
+    ingredient.name = name
+    ingredient.eq = eq
+    return 0
+
+
+cdef int check_view(Frame frame, Runtime runtime, Ingredient ingredient) except -1:
+    """A query reads through one view from its start to its end."""
+    if frame.runtime is not runtime:
+        raise ForeignDatabaseError(
+            f"The query {describe(frame.node)} tried to read {ingredient.name} through another database, or another "
+            "view of its own. A query reads only from the database that it was given.",
+            name=ingredient.name,
+        )
+    return 0
+
+
+cdef Ingredient ingredient_of(Node node):
+    """The ingredient whose record `node` is, or None if it is gone."""
+    cdef PyObject *found = (<Table> node.table).ingredient
+    return <Ingredient> found if found != NULL else None
+
+
+cdef str describe(Node node):
+    """`node` as a person would write it: line_count('a.md')."""
+    cdef Ingredient ingredient = ingredient_of(node)
+    name = ingredient.name.rpartition(".")[2] if ingredient is not None else f"kind_{int((<Table> node.table).kind)}"
+    key = node.key
+    try:
+        if type(key) is tuple:
+            return f"{name}({', '.join([repr(part) for part in key])})"
+        return f"{name}({key!r})"
+    except Exception:  # a user's __repr__; the message that is being made matters more
+        return f"{name}(<{type(key).__qualname__}>)"

@@ -1,0 +1,12 @@
+"""Interned ingredients."""
+
+cimport cython
+
+from picante._core.ingredient cimport Ingredient
+
+
+@cython.final
+cdef class InternedIngredient(Ingredient):
+    cdef list values       # by id
+    cdef dict plain        # value -> id, for values whose own equality is the typed one
+    cdef dict encoded      # encoding -> id, for all others

@@ -1,0 +1,93 @@
+"""Interned values: small numbers for immutable values, given out once and for good (r[interned.type]).
+
+The numbers mean the same in a database and all its snapshots, at every revision, so reading one can never make
+anything run again; it is recorded only so that tools can show it.
+"""
+
+cimport cython
+from types import GenericAlias
+
+from libc.stdint cimport uint32_t
+
+from picante._core.errors import InternIdNotFoundError
+from picante._core.frame cimport Frame, current_frame, record
+from picante._core.ingredient cimport check_view, init_ingredient, runtime_of
+from picante._core.key cimport encode_key, intern_id, is_plain_key
+from picante._core.key import InternId
+from picante._core.node cimport VALUE, Node, ensure_node
+from picante._core.runtime cimport Runtime
+
+
+@cython.final
+cdef class InternedIngredient(Ingredient):
+    """An append-only map from values to numbers and back (r[interned.constraints]: values are what keys may be).
+
+    >>> words = InternedIngredient(3, "Words")
+    >>> words.intern("a"), words.intern("b"), words.intern("a")
+    (InternId(0), InternId(1), InternId(0))
+    """
+
+    def __init__(self, kind, name):
+        init_ingredient(self, kind, name, None)
+        self.values = []
+        self.plain = {}
+        self.encoded = {}
+
+    def __len__(self):
+        """How many values were interned."""
+        return len(self.values)
+
+    def __bool__(self):
+        return True
+
+    @classmethod
+    def __class_getitem__(cls, item):
+        """`InternedIngredient[str]`, for annotations."""
+        return GenericAlias(cls, item)
+
+    def intern(self, value):
+        """The `InternId` of `value`, the same for the same typed value every time (r[interned.intern]).
+
+        Begins no revision and records nothing; queries may intern too.
+
+        Raises:
+            EncodeError: `value` is not of a type that keys may have.
+        """
+        cdef dict ids
+        if is_plain_key(value):
+            ids, key = self.plain, value
+        else:
+            ids, key = self.encoded, encode_key(value)
+        number = ids.get(key)
+        if number is None:
+            if len(self.values) > 0xFFFF_FFFF:
+                raise OverflowError(f"{self.name} has given out all of its 4,294,967,296 ids.")
+            # Nothing runs between the two lines that could intern the same value.
+            number = intern_id(<uint32_t> len(self.values))
+            number = ids.setdefault(key, number)
+            if number == len(self.values):
+                self.values.append(value)
+        return number
+
+    def get(self, db, id):
+        """The value that `id` stands for (r[interned.get]).
+
+        Raises:
+            InternIdNotFoundError: no value has this id.
+        """
+        cdef Runtime runtime = runtime_of(self, db)
+        cdef Frame frame = current_frame()
+        cdef Node node
+        if not isinstance(id, int) or isinstance(id, bool):
+            raise TypeError(f"{self.name} is asked for values by InternId, not by {type(id).__qualname__}.")
+        if not 0 <= id < len(self.values):
+            raise InternIdNotFoundError(
+                f"{self.name} has no value with the id {int(id)}. Ids come from intern() of the same ingredient.",
+                kind=self.kind, id=InternId(id) if 0 <= id <= 0xFFFF_FFFF else id,
+            )
+        if frame is not None:
+            check_view(frame, runtime, self)
+            node = ensure_node(self.table, int(id))
+            node.flags = VALUE
+            record(frame, node, 0, 0)
+        return self.values[id]

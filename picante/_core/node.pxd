@@ -1,0 +1,149 @@
+"""The records of the dependency graph: nodes, the edges between them, and the tables that own them."""
+
+cimport cython
+from cpython.ref cimport PyObject
+from libc.stdint cimport uint32_t, uint64_t
+
+
+cdef enum:
+    # Node.flags and Version.flags: which outcome there is, if any ...
+    VALUE = 1      # `value` is a value
+    FAILED = 2     # `value` is the exception that the computation raised
+    ABSENT = 4     # an input slot that holds nothing: absence is an outcome too
+    OUTCOME = VALUE | FAILED | ABSENT
+    # ... and what is known about it
+    MARKED = 8     # a change may have affected it: it is known to hold up to `verified_at` only
+    UNLINKED = 16  # its edges were cleared, so it cannot be verified, only computed again
+    PART = 32      # a named part of an input record (its presence, a field), not a record of its own
+
+
+cdef struct Edge:
+    PyObject *dep    # the Node that was read; borrowed, NULL once that node is gone
+    uint64_t seen    # `changed_at` of the outcome that the reader saw
+    uint32_t slot    # where the way back stands: dep.dependents[slot]
+    uint32_t group   # reads of one `map` share a group and may be verified side by side; 0: none
+
+
+cdef struct Backref:
+    PyObject *reader  # the Node that read; borrowed
+    uint32_t edge     # where the way forth stands: reader.edges[edge]
+
+
+@cython.final
+cdef class Version:
+    """An outcome that is no longer its node's current one, kept for the views that still need it."""
+
+    cdef object value
+    cdef uint32_t flags
+    cdef uint64_t changed_at
+    cdef uint64_t valid_since
+    cdef uint64_t valid_until
+    cdef uint64_t ordinal      # input slots: their place in the order of insertion
+    cdef list deps             # the Nodes it read, in order; they stay in their tables while this lives
+    cdef uint64_t *seen        # the outcomes it saw of them
+
+
+@cython.final
+cdef class Failure:
+    """What a node that failed has for a value."""
+
+    cdef object error
+    cdef object traceback      # as it was when the computation failed: raising adds to it every time
+
+
+@cython.final
+cdef class Node:
+    """One input slot, a part of one, or one derived cell: its current outcome and its place in the graph."""
+
+    # -- identity
+    cdef PyObject *table       # the Table that owns it; borrowed
+    cdef object key            # the key as the user gave it
+    # -- the current outcome
+    cdef object value
+    cdef uint32_t flags
+    cdef uint64_t changed_at   # names the outcome: two different ones never share it
+    cdef uint64_t valid_since  # the outcome holds from this revision on ...
+    cdef uint64_t verified_at  # ... while MARKED up to this one, else now (input slots: their place in order)
+    # -- edges
+    cdef uint32_t n_edges
+    cdef Edge *edges           # what the current memo read, in the order in which it read it
+    cdef uint32_t n_dependents
+    cdef uint32_t dependents_capacity
+    cdef Backref *dependents   # whose current memo read this
+    # -- rarely there
+    cdef list history          # the Versions that views still need
+    cdef object running        # Frames that compute it now, one for each view at most
+    cdef dict parts            # input slots: the named parts that some query read
+
+
+@cython.final
+cdef class Table:
+    """All nodes of one kind, by key. Owns them: a node lives as long as it is in its table."""
+
+    cdef readonly object kind
+    cdef PyObject *ingredient  # the Ingredient whose records these are, or NULL; borrowed
+    cdef dict plain            # keys whose own equality is the typed one
+    cdef dict encoded          # all others, by their encoding
+    cdef bint had_ingredient   # an ingredient has adopted it, even if that one is gone
+    cdef bint derived          # its nodes are cells of a derived query
+    cdef uint64_t checked_by   # the last walk that asked the database for this kind
+    # -- input tables only
+    cdef Node members          # stands for "which keys are there"
+    cdef Py_ssize_t n_present
+    cdef uint64_t last_ordinal
+    cdef bint in_order         # the order of the dicts is the order of insertion
+
+
+cdef extern from *:
+    """
+    /* What stands for the outcome of a read that never delivered one. No revision gets this far. */
+    #define NO_OUTCOME UINT64_MAX
+    """
+    const uint64_t NO_OUTCOME
+    int PyGC_Disable()
+    int PyGC_Enable()
+
+
+cdef struct Read:
+    uint64_t changed_at   # the outcome that was read, or NO_OUTCOME
+    uint64_t valid_since  # where its interval began when it was read
+
+
+cdef inline bint begin_transition() noexcept:
+    """Keep the garbage collector, and with it finalizers, out until `end_transition`.
+
+    Between the two no user code runs: nothing that could be the last reference to a user's object is dropped,
+    and making objects starts no collection. What is to be dropped goes to a list that outlives the transition.
+    """
+    return PyGC_Disable()
+
+
+cdef inline void end_transition(bint collecting) noexcept:
+    if collecting:
+        PyGC_Enable()
+
+
+cdef inline bint holds_at(Node node, uint64_t revision) noexcept:
+    """Whether the current outcome of `node` is the one at `revision`."""
+    return (
+        node.flags & OUTCOME
+        and node.valid_since <= revision
+        and (not node.flags & MARKED or node.verified_at >= revision)
+    )
+
+
+cdef Version find_version(Node node, uint64_t revision)
+cdef Version copy_current(Node node, uint64_t valid_until)
+
+cdef Node find_node(Table table, object key)
+cdef Node ensure_node(Table table, object key)
+cdef int forget_node(Table table, Node node) except -1
+
+cdef Edge *reserve_edges(list deps) except? NULL
+cdef bint same_deps(Node node, list deps) noexcept
+cdef void replace_edges(Node node, Edge *edges, uint32_t n_edges) noexcept
+cdef void drop_edges(Node node) noexcept
+
+cdef bint mark_dependents(Node node, uint64_t until) noexcept
+cdef int collect_dependents(Node node, list found, set seen) except -1
+cdef object node_key(Node node)

@@ -1,0 +1,283 @@
+"""Nodes, edges and tables: the dependency graph itself (r[dep.forward], r[dep.reverse]).
+
+Owns two invariants:
+
+* *Ways forth and back agree*: `reader.edges[e].dep is dep` exactly where `dep.dependents[s]` is
+  `(reader, e)` with `s == reader.edges[e].slot`. Whoever changes one side changes the other in the same breath.
+* *A marked node has only marked dependents*, which is why marking may stop at what is marked already.
+
+Edges are borrowed pointers. Tables own nodes and let go of one only when nothing reads it, so a pointer cannot
+dangle while the database lives; when the whole graph is freed, in whatever order, a dying node first cuts its edges on
+both sides. Nothing in this file runs user code: it can be called in the middle of a transition.
+"""
+
+cimport cython
+from cpython.dict cimport PyDict_GetItemWithError, PyDict_SetItem
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
+
+from picante._core.key cimport Key, encode_key, is_plain_key
+
+
+@cython.final
+cdef class Version:
+    def __dealloc__(self):
+        PyMem_Free(self.seen)
+
+
+@cython.final
+cdef class Failure:
+    pass
+
+
+@cython.final
+cdef class Node:
+    def __dealloc__(self):
+        cdef uint32_t i
+        drop_edges(self)
+        for i in range(self.n_dependents):
+            (<Node> self.dependents[i].reader).edges[self.dependents[i].edge].dep = NULL
+        PyMem_Free(self.dependents)
+
+
+@cython.final
+cdef class Table:
+    def __cinit__(self, kind):
+        self.kind = kind
+        self.plain = {}
+        self.encoded = {}
+        self.in_order = True
+
+
+# -- versions
+
+
+cdef Version find_version(Node node, uint64_t revision):
+    """The kept outcome of `node` at `revision`, or None."""
+    cdef Py_ssize_t i
+    cdef Version version
+    if node.history is None:
+        return None
+    for i in range(PyList_GET_SIZE(node.history) - 1, -1, -1):
+        version = <Version> PyList_GET_ITEM(node.history, i)
+        if version.valid_since <= revision <= version.valid_until:
+            return version
+    return None
+
+
+cdef Version copy_current(Node node, uint64_t valid_until):
+    """The current outcome of `node`, good up to `valid_until`, as a version of its own."""
+    cdef uint32_t i
+    cdef Version version = Version()
+    version.deps = []
+    if node.n_edges:
+        version.seen = <uint64_t *> PyMem_Malloc(node.n_edges * sizeof(uint64_t))
+        if version.seen == NULL:
+            raise MemoryError
+    for i in range(node.n_edges):
+        version.seen[i] = node.edges[i].seen
+        version.deps.append(<Node> node.edges[i].dep if node.edges[i].dep != NULL else None)
+    version.value = node.value
+    version.flags = node.flags & (OUTCOME | UNLINKED)
+    version.changed_at = node.changed_at
+    version.valid_since = node.valid_since
+    version.valid_until = valid_until
+    version.ordinal = node.verified_at
+    return version
+
+
+# -- tables
+
+
+cdef Node find_node(Table table, object key):
+    cdef PyObject *found
+    if is_plain_key(key):
+        found = PyDict_GetItemWithError(table.plain, key)
+    elif type(key) is Key:  # bytes that nobody here can decode
+        found = PyDict_GetItemWithError(table.encoded, (<Key> key).bytes)
+    else:
+        found = PyDict_GetItemWithError(table.encoded, encode_key(key))
+    return <Node> found if found != NULL else None
+
+
+cdef Node ensure_node(Table table, object key):
+    """The node of `key`, made and vacant where there was none."""
+    cdef Node node = find_node(table, key)
+    if node is not None:
+        return node
+    cdef Node fresh = Node()
+    fresh.table = <PyObject *> table
+    fresh.key = key
+    node = find_node(table, key)  # making an object may collect garbage, and a finalizer may have been faster
+    if node is not None:
+        return node
+    if is_plain_key(key):
+        PyDict_SetItem(table.plain, key, fresh)
+    else:
+        PyDict_SetItem(table.encoded, (<Key> key).bytes if type(key) is Key else encode_key(key), fresh)
+    return fresh
+
+
+cdef int forget_node(Table table, Node node) except -1:
+    if is_plain_key(node.key):
+        table.plain.pop(node.key, None)
+    elif type(node.key) is Key:
+        table.encoded.pop((<Key> node.key).bytes, None)
+    else:
+        table.encoded.pop(encode_key(node.key), None)
+    return 0
+
+
+cdef object node_key(Node node):
+    """The `Key` of the record that `node` is, or is a part of."""
+    return node.key if type(node.key) is Key else Key.encode(node.key)
+
+
+# -- edges
+
+
+cdef Edge *reserve_edges(list deps) except? NULL:
+    """Room for edges to `deps`, on both sides; afterwards `replace_edges` cannot fail."""
+    cdef Py_ssize_t n = PyList_GET_SIZE(deps), i
+    cdef Edge *edges
+    cdef Node dep
+    cdef uint32_t capacity
+    cdef void *grown
+    if n == 0:
+        return NULL
+    if n > 0x7FFF_FFFF:
+        raise OverflowError("A query can read at most 2,147,483,647 records.")
+    edges = <Edge *> PyMem_Malloc(n * sizeof(Edge))
+    if edges == NULL:
+        raise MemoryError
+    for i in range(n):
+        dep = <Node> PyList_GET_ITEM(deps, i)
+        edges[i].dep = <PyObject *> dep
+        edges[i].group = 0
+        if dep.n_dependents == dep.dependents_capacity:
+            if dep.n_dependents > 0x7FFF_FFFF:
+                PyMem_Free(edges)
+                raise OverflowError("A record can have at most 2,147,483,647 dependents.")
+            capacity = 2 * dep.dependents_capacity if dep.dependents_capacity else 1
+            grown = PyMem_Realloc(dep.dependents, capacity * sizeof(Backref))
+            if grown == NULL:
+                PyMem_Free(edges)
+                raise MemoryError
+            dep.dependents = <Backref *> grown
+            dep.dependents_capacity = capacity
+    return edges
+
+
+cdef bint same_deps(Node node, list deps) noexcept:
+    """Whether the edges of `node` lead to `deps`, in this order."""
+    cdef uint32_t i
+    if node.n_edges != <uint32_t> PyList_GET_SIZE(deps):
+        return False
+    for i in range(node.n_edges):
+        if node.edges[i].dep != PyList_GET_ITEM(deps, i):
+            return False
+    return True
+
+
+cdef void replace_edges(Node node, Edge *edges, uint32_t n_edges) noexcept:
+    """Make the reserved `edges` those of `node`, and be found by what they lead to."""
+    cdef uint32_t i
+    cdef Node dep
+    drop_edges(node)
+    node.edges = edges
+    node.n_edges = n_edges
+    for i in range(n_edges):
+        dep = <Node> edges[i].dep
+        edges[i].slot = dep.n_dependents
+        dep.dependents[dep.n_dependents].reader = <PyObject *> node
+        dep.dependents[dep.n_dependents].edge = i
+        dep.n_dependents += 1
+
+
+cdef void drop_edges(Node node) noexcept:
+    """Take `node` out of the dependents of all that it read, each in constant time."""
+    cdef uint32_t i, last
+    cdef Edge *edge
+    cdef Node dep
+    cdef Backref moved
+    for i in range(node.n_edges):
+        edge = &node.edges[i]
+        if edge.dep == NULL:
+            continue
+        dep = <Node> edge.dep
+        last = dep.n_dependents - 1
+        if edge.slot != last:
+            moved = dep.dependents[last]
+            dep.dependents[edge.slot] = moved
+            (<Node> moved.reader).edges[moved.edge].slot = edge.slot
+        dep.n_dependents = last
+    PyMem_Free(node.edges)
+    node.edges = NULL
+    node.n_edges = 0
+
+
+# -- marking
+
+
+# Nodes that are marked and whose dependents are still to be visited. One stack for all: walks run
+# to their end under the interpreter's lock, and keep their room for the next.
+cdef PyObject **_stack = NULL
+cdef Py_ssize_t _stack_capacity = 0
+cdef enum:
+    STACK_KEPT = 1 << 16
+
+
+cdef bint mark_dependents(Node node, uint64_t until) noexcept:
+    """Mark what may be affected by a change of `node`; it is known to hold up to `until` (r[dep.invalidation]).
+
+    Stops at what is marked already, so the cost is that of the newly affected. False when memory ran
+    out on the way: then some are unmarked that must not be, and the caller has to mark everything.
+    """
+    global _stack, _stack_capacity
+    cdef Py_ssize_t depth = 0, needed, capacity
+    cdef uint32_t i
+    cdef PyObject *source = <PyObject *> node
+    cdef Node reader
+    cdef void *grown
+    while True:
+        needed = depth + (<Node> source).n_dependents
+        if needed > _stack_capacity:
+            capacity = max(needed, 2 * _stack_capacity, 64)
+            grown = PyMem_Realloc(_stack, capacity * sizeof(PyObject *))
+            if grown == NULL:
+                return False
+            _stack = <PyObject **> grown
+            _stack_capacity = capacity
+        for i in range((<Node> source).n_dependents):
+            reader = <Node> (<Node> source).dependents[i].reader
+            if not reader.flags & MARKED:
+                reader.flags |= MARKED
+                reader.verified_at = until
+                _stack[depth] = <PyObject *> reader
+                depth += 1
+        if depth == 0:
+            break
+        depth -= 1
+        source = _stack[depth]
+    if _stack_capacity > STACK_KEPT:
+        PyMem_Free(_stack)
+        _stack = NULL
+        _stack_capacity = 0
+    return True
+
+
+cdef int collect_dependents(Node node, list found, set seen) except -1:
+    """Append to `found` all direct and indirect dependents of `node`, each once, marked or not."""
+    cdef Py_ssize_t next_one = PyList_GET_SIZE(found)
+    cdef uint32_t i
+    cdef Node source = node
+    while True:
+        for i in range(source.n_dependents):
+            address = <size_t> source.dependents[i].reader
+            if address not in seen:
+                seen.add(address)
+                found.append(<Node> source.dependents[i].reader)
+        if next_one == PyList_GET_SIZE(found):
+            return 0
+        source = <Node> PyList_GET_ITEM(found, next_one)
+        next_one += 1

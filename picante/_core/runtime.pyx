@@ -1,0 +1,396 @@
+"""Revisions, changes of inputs, the public view of the dependency graph, and events (r[runtime.components]).
+
+`Runtime.commit` is the only way in which inputs change: it begins a revision, puts the new outcomes in
+place, keeps the old for those who still read them, and marks what may be affected, all in one transition. Comparing
+old and new, which runs user code, comes before it; telling subscribers comes after.
+"""
+
+cimport cython
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+
+from picante._core.errors import DecodeError, SnapshotFrozenError, WriteInQueryError
+from picante._core.events import (
+    EventHub, InputRemoved, InputSet, QueryChanged, QueryInvalidated, RevisionBumped, RevisionSet,
+)
+from picante._core.frame cimport current_frame
+from picante._core.key cimport Dep, DynKey
+from picante._core.key import Revision
+from picante._core.node cimport (
+    ABSENT, FAILED, MARKED, PART, UNLINKED, VALUE, Table, Version, begin_transition, collect_dependents,
+    drop_edges, end_transition, ensure_node, find_version, holds_at, node_key, replace_edges, reserve_edges,
+)
+from picante._core.store cimport advance, keep_current, mark_from, sweep, table_for
+
+
+@cython.final
+cdef class Write:
+    pass
+
+
+@cython.final
+cdef class Runtime:
+    """The state of one database: its revision counter, its dependency graph and its event channels.
+
+    A database is any object that has one of these as its `runtime`.
+
+    >>> runtime = Runtime()
+    >>> runtime.current_revision
+    Revision(0)
+    >>> runtime.bump_revision()
+    Revision(1)
+    """
+
+    def __cinit__(self):
+        self.store = Store()
+
+    def __repr__(self):
+        return f"<Runtime {int(self.id)} at {self.current_revision!r}>"
+
+    def __reduce__(self):
+        raise TypeError("A Runtime cannot be pickled: it is the live state of a database. Save the cache instead.")
+
+    @property
+    def id(self):
+        """The `RuntimeId`, shared by a database and its snapshots (r[snapshot.runtime-id])."""
+        return self.store.id
+
+    @property
+    def current_revision(self):
+        """The `Revision` that a read which begins now sees (r[revision.type])."""
+        return Revision(self.store.present.revision if self.view is None else self.view.revision)
+
+    # -- revisions
+
+    def bump_revision(self):
+        """Begin the next revision without a change of any input, and return it (r[revision.bump]).
+
+        Memos stay valid; only failures end with their revision.
+        """
+        self.check_writable()
+        self.commit(None)
+        return Revision(self.store.present.revision)
+
+    def set_current_revision(self, revision):
+        """Go forward to `revision`; meant for restoring a cache (r[revision.set]).
+
+        Raises:
+            ValueError: `revision` is lower than the current one, or none.
+        """
+        cdef uint64_t target = Revision(revision)
+        cdef bint collecting
+        self.check_writable()
+        if target < self.store.present.revision:
+            raise ValueError(
+                f"The revision cannot go back from {self.store.present.revision} to {target}: it only ever increases."
+            )
+        if target > self.store.present.revision:
+            collecting = begin_transition()
+            try:
+                advance(self.store, target)
+            finally:
+                end_transition(collecting)
+        if self.hub is not None:
+            self.hub.publish_revision(Revision(target))
+            if self.hub.has_event_receivers:
+                self.hub.emit(RevisionSet(Revision(target)))
+
+    # -- events
+
+    def subscribe_events(self):
+        """A receiver of all `picante.events` from now on: the newest 1024 are kept for it (r[event.channel])."""
+        return self._ensure_hub().subscribe_events()
+
+    def subscribe_revisions(self):
+        """A receiver of the newest revision (r[event.channel])."""
+        return self._ensure_hub().subscribe_revisions(self.current_revision)
+
+    def _ensure_hub(self):
+        if self.hub is None:
+            self.hub = EventHub()
+        return self.hub
+
+    cdef bint has_event_receivers(self) except -1:
+        return self.hub is not None and self.hub.has_event_receivers
+
+    # -- changes
+
+    cdef int check_writable(self) except -1:
+        frame = current_frame()
+        if frame is not None:
+            raise WriteInQueryError(
+                "A query only reads, but this one tried to change the database. Make the change where the query is "
+                "called, before or after it."
+            )
+        if self.view is not None:
+            raise SnapshotFrozenError(
+                f"This snapshot is frozen at revision {self.view.revision}. Change the database that it was taken from."
+            )
+        return 0
+
+    cdef uint64_t commit(self, list writes) except? 0:
+        """Apply `writes` as one revision and return it; 0 when one of them was compared with what is gone by now.
+
+        With None the revision begins and nothing changes.
+        """
+        cdef Store store = self.store
+        cdef uint64_t revision, until
+        cdef list trash = [], invalidated = None
+        cdef Write write
+        cdef bint collecting, listening = self.has_event_receivers()
+        if store.present.revision == <uint64_t> -2:
+            raise OverflowError("The revision counter is exhausted.")
+        if listening and writes is not None:
+            invalidated = [([], set()) for _ in writes]
+        collecting = begin_transition()
+        try:
+            if writes is not None:
+                for write in writes:
+                    if write.slot.changed_at != write.replaces or write.n_parts != _n_parts(write.slot):
+                        return 0
+            revision = store.present.revision + 1
+            until = advance(store, revision)
+            if writes is not None:
+                for write in writes:
+                    _apply(store, write, revision, until, trash)
+                if listening:
+                    for write, (found, seen) in zip(writes, invalidated):
+                        _collect(write, found, seen)
+        finally:
+            end_transition(collecting)
+        if self.hub is not None:
+            self._announce(revision, writes, invalidated)
+        if store.idle:
+            sweep(store)
+        return revision
+
+    def _announce(self, uint64_t number, list writes, list invalidated):
+        """Tell subscribers of a change, in order (r[event.types])."""
+        revision = Revision(number)
+        self.hub.publish_revision(revision)
+        if invalidated is None and not self.hub.has_event_receivers:
+            return
+        self.hub.emit(RevisionBumped(revision))
+        if invalidated is None:
+            return
+        for write, (nodes, _) in zip(writes, invalidated):
+            slot = (<Write> write).slot
+            kind, key = _identity(slot)
+            if (<Write> write).flags & VALUE:
+                self.hub.emit(InputSet(kind, key.hash, key, revision, revision))
+            else:
+                self.hub.emit(InputRemoved(kind, key.hash, key, revision))
+            self._emit_invalidated(nodes, kind, key)
+
+    def _emit_invalidated(self, list nodes, by_kind, by_key):
+        revision = self.current_revision
+        for node in nodes:
+            kind, key = _identity(<Node> node)
+            self.hub.emit(QueryInvalidated(kind, key.hash, key, by_kind, by_key, revision))
+
+    # -- the dependency graph
+
+    def update_query_deps(self, query, deps):
+        """Say what `query` depends on, in place of what was recorded (r[runtime.update-deps])."""
+        cdef Node node = self.node_of(query)
+        cdef list nodes = []
+        cdef uint32_t i
+        for dep in deps:
+            dep_node = self.node_of(dep)
+            if dep_node not in nodes:
+                nodes.append(dep_node)
+        cdef bint collecting = begin_transition()
+        try:
+            edges = reserve_edges(nodes)
+            for i in range(<uint32_t> PyList_GET_SIZE(nodes)):
+                edges[i].seen = (<Node> PyList_GET_ITEM(nodes, i)).changed_at
+            replace_edges(node, edges, <uint32_t> PyList_GET_SIZE(nodes))
+            node.flags &= ~UNLINKED
+            if node.flags & (VALUE | FAILED) and not node.flags & MARKED:
+                # An unmarked node must not have marked dependencies; let it look at them when it is next asked for.
+                node.flags |= MARKED
+                node.verified_at = self.store.present.revision
+                mark_from(self.store, node, node.verified_at)
+        finally:
+            end_transition(collecting)
+
+    def clear_dependency_graph(self):
+        """Forget all dependencies (r[runtime.clear-deps]).
+
+        Memos stay hits at the present revision; from the next one on they are computed again.
+        """
+        self.check_writable()
+        cdef Node node
+        cdef bint collecting = begin_transition()
+        try:
+            for node in _all_nodes(self.store):
+                drop_edges(node)
+                if node.flags & (VALUE | FAILED) and (<Table> node.table).derived:
+                    node.flags |= UNLINKED
+                    if not node.flags & MARKED:
+                        node.flags |= MARKED
+                        node.verified_at = self.store.present.revision
+        finally:
+            end_transition(collecting)
+
+    def notify_input_set(self, kind, key, changed_at):
+        """Announce that an input was set, and invalidate what depends on it (r[runtime.notify-input-set])."""
+        self._notify(kind, key, Revision(changed_at), True)
+
+    def notify_input_removed(self, kind, key, changed_at):
+        """Announce that an input was removed, and invalidate what depends on it."""
+        self._notify(kind, key, Revision(changed_at), False)
+
+    def propagate_invalidation(self, kind, key):
+        """Mark all that depends on `(kind, key)`, directly or not, as perhaps out of date.
+
+        r[runtime.propagate-invalidation]. What is marked is verified when it is next asked
+        for, and computed again only if something did change.
+        """
+        self.check_writable()
+        self._invalidate(self.node_of(DynKey(kind, key)))
+
+    def _notify(self, kind, key, changed_at, bint present):
+        self.check_writable()
+        cdef Node node = self.node_of(DynKey(kind, key))
+        if (<Table> node.table).ingredient == NULL:  # a record that is kept elsewhere: this call is all we learn of it
+            node.changed_at = node.valid_since = changed_at
+            node.flags = VALUE if present else ABSENT
+        if self.has_event_receivers():
+            kind, key = _identity(node)
+            self.hub.emit(
+                InputSet(kind, key.hash, key, changed_at, self.current_revision) if present
+                else InputRemoved(kind, key.hash, key, self.current_revision)
+            )
+        self._invalidate(node)
+
+    def _invalidate(self, Node node):
+        cdef uint64_t present = self.store.present.revision
+        cdef list found = [], listed = [node]
+        cdef set seen = set()
+        if node.parts is not None:
+            listed += node.parts.values()
+        cdef bint collecting = begin_transition()
+        try:
+            for each in listed:
+                mark_from(self.store, <Node> each, present - 1 if present else 0)
+                collect_dependents(<Node> each, found, seen)
+        finally:
+            end_transition(collecting)
+        if self.has_event_receivers():
+            kind, key = _identity(node)
+            self._emit_invalidated(found, kind, key)
+
+    def forward_deps(self):
+        """What each query read: `dict[DynKey, tuple[Dep, ...]]`, made when asked for (r[dep.forward])."""
+        deps = {}
+        cdef Node node
+        for node in _all_nodes(self.store):
+            read = _deps_at(node, self.view)
+            if read:
+                deps[DynKey(*_identity(node))] = tuple(dict.fromkeys([Dep(*_identity(dep)) for dep in read]))
+        return deps
+
+    def reverse_deps(self):
+        """Which queries read each record: `dict[DynKey, frozenset[DynKey]]`, made when asked for (r[dep.reverse])."""
+        readers = {}
+        for query, deps in self.forward_deps().items():
+            for dep in deps:
+                readers.setdefault(DynKey(dep.kind, dep.key), []).append(query)
+        return {dep: frozenset(queries) for dep, queries in readers.items()}
+
+    cdef Node node_of(self, dyn_key):
+        """The node of a `DynKey` or `Dep`, made where there was none."""
+        if type(dyn_key) is not DynKey and type(dyn_key) is not Dep:
+            raise TypeError(f"Expected a DynKey or a Dep, not {type(dyn_key).__qualname__}.")
+        table = table_for(self.store, dyn_key.kind)
+        try:
+            key = dyn_key.key.decode()
+        except DecodeError:
+            key = dyn_key.key
+        return ensure_node(table, key)
+
+
+cdef int _apply(Store store, Write write, uint64_t revision, uint64_t until, list trash) except -1:
+    """Put one new outcome in place, and mark what may be affected (in a transition)."""
+    cdef Node slot = write.slot, part
+    cdef Table table = <Table> slot.table
+    cdef bint was_there = slot.flags & VALUE, is_there = write.flags & VALUE
+    cdef Py_ssize_t i
+    _change(store, slot, write.flags, write.value, revision, until, trash)
+    if was_there != is_there:
+        _change(store, table.members, VALUE | PART, None, revision, until, trash)
+        if is_there:
+            if not write.is_last:
+                table.in_order = False
+            table.last_ordinal += 1
+            slot.verified_at = table.last_ordinal
+            table.n_present += 1
+        else:
+            table.n_present -= 1
+            store.idle.append(slot)
+    if write.parts is not None:
+        for i in range(0, PyList_GET_SIZE(write.parts), 2):
+            part = <Node> PyList_GET_ITEM(write.parts, i)
+            _change(store, part, VALUE | PART, <object> PyList_GET_ITEM(write.parts, i + 1), revision, until, trash)
+    return 0
+
+
+cdef int _change(
+    Store store, Node node, uint32_t flags, object value, uint64_t revision, uint64_t until, list trash
+) except -1:
+    if node.valid_since < revision:  # else a batch has changed it already
+        keep_current(store, node, until, revision, revision)
+    trash.append(node.value)
+    node.value = value
+    node.flags = flags
+    node.changed_at = node.valid_since = revision
+    mark_from(store, node, until)
+    return 0
+
+
+cdef int _collect(Write write, list found, set seen) except -1:
+    """All that depends on the slot of `write` and on the parts of it that changed."""
+    cdef Py_ssize_t i
+    cdef Table table = <Table> write.slot.table
+    collect_dependents(write.slot, found, seen)
+    if write.parts is not None:
+        for i in range(0, PyList_GET_SIZE(write.parts), 2):
+            collect_dependents(<Node> PyList_GET_ITEM(write.parts, i), found, seen)
+    if table.members.changed_at == write.slot.changed_at:
+        collect_dependents(table.members, found, seen)
+    return 0
+
+
+cdef inline Py_ssize_t _n_parts(Node slot) except -1:
+    return 0 if slot.parts is None else len(slot.parts)
+
+
+cdef tuple _identity(Node node):
+    """The kind and the encoded key of the record that `node` is, or is a part of."""
+    return (<Table> node.table).kind, node_key(node)
+
+
+cdef list _all_nodes(Store store):
+    nodes = []
+    for table in list(store.tables.values()):
+        nodes += (<Table> table).plain.values()
+        nodes += (<Table> table).encoded.values()
+    return nodes
+
+
+cdef list _deps_at(Node node, View view):
+    """The nodes that the outcome of `node` read, for the present or as of `view`."""
+    cdef uint32_t i
+    cdef Version version
+    if view is None or holds_at(node, view.revision):
+        return [<Node> node.edges[i].dep for i in range(node.n_edges) if node.edges[i].dep != NULL]
+    version = find_version(node, view.revision)
+    return None if version is None else [dep for dep in version.deps if dep is not None]
+
+
+cdef int emit_query_changed(Runtime runtime, Node node, uint64_t changed_at) except -1:
+    """Tell subscribers of a new outcome (r[event.query-changed-cutoff]: the caller saw that it is new)."""
+    if runtime.has_event_receivers():
+        kind, key = _identity(node)
+        runtime.hub.emit(QueryChanged(kind, key.hash, key, Revision(changed_at), runtime.current_revision))
+    return 0

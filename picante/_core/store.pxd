@@ -1,0 +1,43 @@
+"""One database's state: its tables, its revisions, and the views that read at them."""
+
+cimport cython
+from libc.stdint cimport uint32_t, uint64_t
+
+from picante._core.node cimport Node, Table, Version
+
+
+@cython.final
+cdef class View:
+    """All that reads at one revision: running evaluations and snapshots. Alive while it has users."""
+
+    cdef uint64_t revision
+    cdef bint pinned        # a later change has passed it: what it needs is kept for it
+    cdef Py_ssize_t users
+    cdef list kept          # Node, Version, Node, Version, ...: kept for this view at least
+
+
+@cython.final
+cdef class Store:
+    """What a database and its snapshots share."""
+
+    cdef readonly object id  # RuntimeId
+    cdef View present
+    cdef list pins           # the pinned views, oldest first
+    cdef dict tables         # kind -> Table
+    cdef list failed         # nodes that failed at the present revision
+    cdef list idle           # nodes that may no longer be of use to anybody
+
+
+cdef Table table_for(Store store, object kind)
+
+cdef void enter_view(View view) noexcept
+cdef int leave_view(Store store, View view) except -1
+
+cdef uint64_t advance(Store store, uint64_t revision) except? 0
+cdef void mark_from(Store store, Node node, uint64_t until) noexcept
+
+cdef bint fits_node(Node node, uint64_t revision, uint64_t *since, bint *clean) noexcept
+cdef int keep_current(Store store, Node node, uint64_t until, uint64_t new_since, uint64_t new_until) except -1
+cdef int keep_version(Store store, Node node, View view, Version version) except -1
+
+cdef int sweep(Store store) except -1

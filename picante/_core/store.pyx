@@ -1,0 +1,241 @@
+"""Revisions, views, and which outcomes are kept for whom.
+
+A *view* reads at one revision. The present view moves on with every change; where somebody still reads at
+it (an evaluation that the change overtook, a snapshot) it stays behind, *pinned*, and a fresh one takes
+its place. An outcome holds over an interval of revisions. When a node gets another one, the earlier is kept while
+a pinned revision lies in its interval, and dropped the moment the last such view is left: memory follows the
+readers, and without readers of the past nothing is kept at all.
+
+Failures hold at their own revision only, so the store remembers which nodes failed at the present one and marks
+them, with what read them, when the next begins (r[cell.poison-scoped]).
+
+Functions said to run *in a transition* are called between `begin_transition` and `end_transition`: no user code
+runs there, and what they drop is dropped by the caller afterwards.
+"""
+
+cimport cython
+from cpython.dict cimport PyDict_Next
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from cpython.ref cimport Py_REFCNT, PyObject
+
+from itertools import count
+
+from picante._core.key import RuntimeId
+from picante._core.node cimport (
+    FAILED, MARKED, OUTCOME, VALUE, copy_current, forget_node, mark_dependents,
+)
+
+_ids = count(1)
+
+
+@cython.final
+cdef class View:
+    pass
+
+
+@cython.final
+cdef class Store:
+    def __cinit__(self):
+        self.id = RuntimeId(next(_ids))
+        self.present = View()
+        self.pins = []
+        self.tables = {}
+        self.failed = []
+        self.idle = []
+
+
+cdef Table table_for(Store store, object kind):
+    cdef Table table = store.tables.get(kind)
+    if table is None:
+        table = store.tables.setdefault(kind, Table(kind))
+    return table
+
+
+# -- views
+
+
+cdef void enter_view(View view) noexcept:
+    view.users += 1
+
+
+cdef int leave_view(Store store, View view) except -1:
+    """End one use of `view`; the last use of a pinned view drops what was kept for it alone."""
+    cdef Py_ssize_t i
+    cdef Node node
+    cdef Version version
+    cdef View other
+    cdef list kept
+    view.users -= 1
+    if view.users or not view.pinned:
+        return 0
+    store.pins.remove(view)
+    kept, view.kept = view.kept, None
+    if kept is None:
+        return 0
+    for i in range(0, PyList_GET_SIZE(kept), 2):
+        node = <Node> PyList_GET_ITEM(kept, i)
+        version = <Version> PyList_GET_ITEM(kept, i + 1)
+        other = _newest_pin(store, version.valid_since, version.valid_until)
+        if other is not None:
+            _keep_for(other, node, version)
+        elif node.history is not None:
+            if PyList_GET_SIZE(node.history) == 1:
+                node.history = None
+            else:
+                node.history.remove(version)
+            if not node.flags & (VALUE | FAILED):
+                store.idle.append(node)
+            store.idle.extend([dep for dep in version.deps if dep is not None and not (<Node> dep).flags & VALUE])
+    del kept, node, version
+    return sweep(store)
+
+
+cdef View _newest_pin(Store store, uint64_t since, uint64_t until):
+    """The newest pinned view whose revision lies within."""
+    cdef Py_ssize_t i
+    cdef View view
+    for i in range(PyList_GET_SIZE(store.pins) - 1, -1, -1):
+        view = <View> PyList_GET_ITEM(store.pins, i)
+        if view.revision < since:
+            return None
+        if view.revision <= until:
+            return view
+    return None
+
+
+cdef int _keep_for(View view, Node node, Version version) except -1:
+    if view.kept is None:
+        view.kept = []
+    view.kept.append(node)
+    view.kept.append(version)
+    return 0
+
+
+# -- changes
+
+
+cdef uint64_t advance(Store store, uint64_t revision) except? 0:
+    """Begin `revision` (in a transition); returns the last one before it."""
+    cdef View present = store.present, fresh
+    cdef uint64_t until = present.revision
+    cdef list failed = store.failed
+    cdef Py_ssize_t i
+    cdef Node node
+    if present.users:
+        fresh = View()
+        fresh.revision = revision
+        store.pins.append(present)
+        present.pinned = True
+        store.present = fresh
+    else:
+        present.revision = revision
+    if failed:
+        store.failed = []
+        for i in range(PyList_GET_SIZE(failed)):
+            node = <Node> PyList_GET_ITEM(failed, i)
+            if node.flags & FAILED and not node.flags & MARKED:
+                node.flags |= MARKED
+                node.verified_at = until
+                mark_from(store, node, until)
+    return until
+
+
+cdef void mark_from(Store store, Node node, uint64_t until) noexcept:
+    """Mark all that depends on `node`; where memory runs out, everything: that is always sound."""
+    cdef Py_ssize_t position, outer = 0
+    cdef PyObject *entry
+    cdef PyObject *table
+    cdef Node each
+    if mark_dependents(node, until):
+        return
+    while PyDict_Next(store.tables, &outer, NULL, &table):
+        for nodes in ((<Table> table).plain, (<Table> table).encoded):
+            position = 0
+            while PyDict_Next(nodes, &position, NULL, &entry):
+                each = <Node> entry
+                if each.flags & (VALUE | FAILED) and each.n_edges and not each.flags & MARKED:
+                    each.flags |= MARKED
+                    each.verified_at = until
+
+
+# -- outcomes and their intervals
+
+
+cdef bint fits_node(Node node, uint64_t revision, uint64_t *since, bint *clean) noexcept:
+    """Whether a result at `revision` becomes the current outcome of `node`, else it is its view's only.
+
+    Moves `since` behind every earlier failure that is still known, and takes back `clean` where a later one is:
+    no interval reaches over a failure.
+    """
+    cdef Py_ssize_t i
+    cdef Version version
+    if node.history is not None:
+        for i in range(PyList_GET_SIZE(node.history)):
+            version = <Version> PyList_GET_ITEM(node.history, i)
+            if version.flags & FAILED:
+                if version.valid_since > revision:
+                    clean[0] = False
+                elif version.valid_until >= since[0]:
+                    since[0] = version.valid_until + 1
+    if node.flags & FAILED:
+        if node.valid_since > revision:
+            clean[0] = False
+        elif node.valid_since >= since[0]:
+            since[0] = node.valid_since + 1
+    if not node.flags & OUTCOME:
+        return True
+    return node.flags & MARKED and (clean[0] or node.verified_at < revision)
+
+
+cdef int keep_current(Store store, Node node, uint64_t until, uint64_t new_since, uint64_t new_until) except -1:
+    """Keep the current outcome of `node`, good up to `until`, where a pinned view needs it.
+
+    It is about to be replaced by one that holds from `new_since` to `new_until`.
+    """
+    cdef Py_ssize_t i
+    cdef View view
+    if not node.flags & OUTCOME:
+        return 0
+    for i in range(PyList_GET_SIZE(store.pins) - 1, -1, -1):
+        view = <View> PyList_GET_ITEM(store.pins, i)
+        if view.revision < node.valid_since:
+            return 0
+        if view.revision <= until and not new_since <= view.revision <= new_until:
+            return keep_version(store, node, view, copy_current(node, until))
+    return 0
+
+
+cdef int keep_version(Store store, Node node, View view, Version version) except -1:
+    """Keep `version` for `view`, and for whoever else reads within its interval."""
+    if node.history is None:
+        node.history = []
+    node.history.append(version)
+    return _keep_for(view, node, version)
+
+
+# -- nodes of no use
+
+
+cdef int sweep(Store store) except -1:
+    """Forget the nodes among the idle that hold nothing and that nobody refers to any more."""
+    cdef list idle
+    cdef Node node
+    while store.idle:
+        idle, store.idle = store.idle, []
+        while idle:
+            node = <Node> idle.pop()
+            # Two references: ours and its table's. Whoever holds another one comes by again.
+            if (
+                Py_REFCNT(node) == 2 and not node.flags & (VALUE | FAILED)
+                and node.n_dependents == 0 and node.running is None and node.history is None
+                and (node.parts is None or not _parts_in_use(node)) and node.table != NULL
+            ):
+                forget_node(<Table> node.table, node)
+    return 0
+
+
+cdef bint _parts_in_use(Node node) except -1:
+    for part in node.parts.values():
+        if (<Node> part).n_dependents or (<Node> part).history is not None or Py_REFCNT(<Node> part) > 2:
+            return True
+    return False
