@@ -15,7 +15,7 @@ from cpython.mem cimport PyMem_Malloc
 from libc.stdint cimport uint64_t
 
 from picante._core.equality cimport outcomes_equal
-from picante._core.ingredient cimport describe, ingredient_of
+from picante._core.ingredient cimport Ingredient, describe
 from picante._core.node cimport (
     FAILED, MARKED, NO_OUTCOME, VALUE, Edge, Failure, Version, begin_transition, end_transition, replace_edges,
     reserve_edges, same_deps,
@@ -52,7 +52,7 @@ cdef bint _name_value(Frame frame, object value, uint64_t *name) except -1:
     cdef Node node = frame.node
     cdef Version version
     cdef uint64_t known = node.changed_at
-    eq = ingredient_of(node).eq
+    eq = (<Ingredient> frame.ingredient).eq
     if node.flags & VALUE and outcomes_equal(eq, node.value, value):
         name[0] = known
         return False

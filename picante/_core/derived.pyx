@@ -30,7 +30,7 @@ from picante._core.node cimport (
 )
 from picante._core.states import Poisoned, Ready, Running, Touch, Vacant
 from picante._core.store cimport Store, View
-from picante._core.verify cimport Outcome, new_walk, outcome_at
+from picante._core.verify cimport Outcome, outcome_at
 
 
 @cython.final
@@ -214,16 +214,10 @@ cdef class Fetch:
         """The memo is not there, or may be out of date: begin to bring it up to date."""
         cdef DerivedIngredient ingredient = self.ingredient
         cdef Node node = ensure_node(ingredient.table, self.key)
-        cdef View view
         if frame is not None:
-            view = frame.view
             record(frame, node, NO_OUTCOME, 0)
-        elif runtime.view is not None:
-            view = runtime.view
-        else:
-            view = ingredient.store.present
         self.driver = new_driver(
-            ingredient.store, runtime, view, self.db, frame, node, new_walk(ingredient.store, view, self.db, node)
+            ingredient.store, runtime, runtime.view if frame is None else frame.view, self.db, frame, node
         )
         self.state = DRIVEN
         return self.go_on(None, None, result)
@@ -235,12 +229,10 @@ cdef class Fetch:
         try:
             if driver.resume(sent, thrown, result) == PYGEN_NEXT:
                 return PYGEN_NEXT
-        except BaseException:
+        finally:
             if driver.ended:
                 self.state = ENDED
-            raise
-        self.state = ENDED
-        self.driver = None
+                self.driver = None
         if driver.outer is not None:
             record(driver.outer, driver.node, driver.changed_at, driver.valid_since)
         return self.deliver(driver.flags, driver.value, driver.changed_at, result)

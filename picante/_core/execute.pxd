@@ -49,5 +49,5 @@ cdef class Driver:
     cdef int abort(self) except -1
 
 
-cdef Driver new_driver(Store store, Runtime runtime, View view, object db, Frame outer, Node node, Walk walk)
+cdef Driver new_driver(Store store, Runtime runtime, View view, object db, Frame outer, Node node)
 cdef object thrown_exception(kind, value, traceback)

@@ -16,7 +16,7 @@ next computation *hops*: it runs as a task of its own, on an empty stack, and it
 cimport cython
 from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit, PyContextVar_Set
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
-from cpython.ref cimport Py_DECREF, Py_INCREF
+from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 
 from picante._core.awaitable cimport (
     PYGEN_NEXT, PYGEN_RETURN, awaitable_iterator, is_one_shot, picante_set_slots, stop_with, take_raised,
@@ -181,6 +181,7 @@ cdef class Driver:
                 return self.hop(node, loop)
         frame = Frame.__new__(Frame)
         frame.node = node
+        frame.ingredient = ingredient
         frame.view = self.view
         frame.runtime = self.runtime
         frame.parent = self.outer
@@ -221,9 +222,10 @@ cdef class Driver:
 
     cdef int hop(self, Node node, object loop) except -1:
         """Compute `node` in a task of its own, whose stack is empty."""
-        cdef Walk walk = new_walk(self.store, self.view, self.db, node)
-        self.future = loop.create_task(
-            new_driver(self.store, self.runtime, self.view, self.db, self.outer, node, walk)
+        import asyncio
+        # Not loop.create_task(): a task factory may start tasks eagerly, on the stack that is full.
+        self.future = asyncio.Task(
+            new_driver(self.store, self.runtime, self.view, self.db, self.outer, node), loop=loop
         )
         self.hopped = True
         self.inner = awaitable_iterator(self.future)
@@ -276,7 +278,7 @@ cdef class Driver:
         """Take the outcome of the node that was asked for, and leave the view."""
         cdef Outcome outcome
         if not outcome_at(self.node, self.view, &outcome):
-            self.walk.push(self.node)  # it was there a moment ago, and something has taken it away
+            self.walk.push(<PyObject *> self.node)  # it was there a moment ago, and something has taken it away
             return False
         self.flags = outcome.flags
         self.value = <object> outcome.value
@@ -312,16 +314,18 @@ cdef class Driver:
         return 0
 
 
-cdef Driver new_driver(Store store, Runtime runtime, View view, object db, Frame outer, Node node, Walk walk):
+cdef Driver new_driver(Store store, Runtime runtime, View view, object db, Frame outer, Node node):
+    """A driver that will bring `node` to hold at the revision of `view`, or of the present one if that is None."""
     cdef Driver driver = Driver.__new__(Driver)
     driver.store = store
     driver.runtime = runtime
-    driver.view = view
     driver.db = db
     driver.outer = outer
     driver.node = node
-    driver.walk = walk
-    enter_view(view)
+    driver.walk = new_walk(store, db, node)
+    # The view is chosen last: making objects may collect garbage, whose finalizers may begin a revision.
+    driver.view = driver.walk.view = store.present if view is None else view
+    enter_view(driver.view)
     return driver
 
 

@@ -13,6 +13,7 @@ cdef class Frame:
     """One computation of one node, as of one view, from its start to its end."""
 
     cdef Node node
+    cdef object ingredient     # whose record the node is
     cdef View view
     cdef object runtime        # the Runtime through which it reads: its database's or its snapshot's
     cdef Frame parent          # the query that asked for it, or None

@@ -83,8 +83,8 @@ cdef int end_frame(Frame frame) except -1:
             before = before.sibling
         before.sibling = frame.sibling
     frame.sibling = None
-    frame.context = None  # it refers to this frame
-    frame.path = None
+    # A task that outlives the query keeps its frame, which keeps nothing else. The context even refers to the frame.
+    frame.context = frame.path = frame.parent = frame.runtime = frame.view = None
     waiters, frame.waiters = frame.waiters, None
     if waiters is not None:
         _wake(waiters)

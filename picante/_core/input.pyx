@@ -183,7 +183,7 @@ cdef class InputIngredient(Ingredient):
         if frame is not None:
             record_at(frame, table.members, table.members, view)
         for nodes in (table.plain, table.encoded):
-            for slot in nodes.values():
+            for slot in list(nodes.values()):
                 if slot.valid_since <= view.revision:
                     if slot.flags & VALUE:
                         found.append((slot.verified_at, slot.key))

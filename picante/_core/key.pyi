@@ -1,8 +1,6 @@
 import builtins
 from typing import Any, ClassVar, Never, Self, TypeVar, final
 
-from typing_extensions import disjoint_base
-
 __all__ = [
     "Dep",
     "DynKey",
@@ -31,7 +29,6 @@ class QueryKindId(_Identifier):
 class InternId(_Identifier): ...
 class RuntimeId(_Identifier): ...
 
-@disjoint_base
 class Handle:
     _kind: ClassVar[QueryKindId | None]
     @property
@@ -61,7 +58,6 @@ class Key:
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
 
-@disjoint_base
 class DynKey:
     def __new__(cls, kind: int, key: Key) -> Self: ...
     @property

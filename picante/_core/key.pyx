@@ -231,7 +231,9 @@ cdef class Handle:
         return intern_id(self._id)
 
     def __eq__(self, other):
-        return Py_TYPE(self) is Py_TYPE(other) and self._id == (<Handle> other)._id
+        if Py_TYPE(self) is not Py_TYPE(other):
+            return NotImplemented
+        return self._id == (<Handle> other)._id
 
     def __hash__(self):
         # Neighbouring ids of one class must not collide with those of the class that was made next to it.
@@ -533,6 +535,7 @@ cdef str hint_for(object cls):
 cdef bint _standard_modules_loaded = False
 cdef object _date, _time, _datetime, _timedelta, _timezone, _ZoneInfo, _UUID, _Decimal
 cdef dict _paths = {}  # class name -> class
+cdef object NO_ZONE = object()
 
 
 cdef int load_standard_classes() except -1:
@@ -569,38 +572,36 @@ cdef int add_standard_class(object cls, int code) except -1:
     return 0
 
 
-cdef tuple parts_of(Plan plan, object value, const Place* place):
+cdef tuple parts_of(int code, object value):
     """What a value of one of the standard library's classes is written as."""
-    if plan.code == DATE:
+    if code == DATE:
         return value.year, value.month, value.day
-    if plan.code == TIME:
-        return value.hour, value.minute, value.second, value.microsecond, value.fold, zone_of(value, place)
-    if plan.code == DATETIME:
+    if code == TIME:
+        return value.hour, value.minute, value.second, value.microsecond, value.fold, zone_of(value)
+    if code == DATETIME:
         return (
             value.year, value.month, value.day, value.hour, value.minute, value.second, value.microsecond,
-            value.fold, zone_of(value, place),
+            value.fold, zone_of(value),
         )
-    if plan.code == TIMEDELTA:
+    if code == TIMEDELTA:
         return value.days, value.seconds, value.microseconds
-    if plan.code == UUID:
+    if code == UUID:
         return value.bytes,
-    if plan.code == PATH:
-        return plan.name, str(value)
-    assert plan.code == DECIMAL
+    if code == PATH:
+        return type(value).__name__, str(value)
+    assert code == DECIMAL
     return str(value).replace("e", "E"),  # the letter follows the caller's decimal context
 
 
-cdef object zone_of(object value, const Place* place):
-    """None, the name of a `ZoneInfo`, or any other zone's offset in microseconds."""
+cdef object zone_of(object value):
+    """None, the name of a `ZoneInfo`, or any other zone's offset in microseconds; NO_ZONE if it gives none."""
     zone = value.tzinfo
     if zone is None:
         return None
     if type(zone) is _ZoneInfo and type(zone.key) is str:
         return zone.key
     offset = value.utcoffset()
-    if offset is None:
-        raise refusal(type(value), place, "its time zone has no name and gives no offset; use a `datetime.timezone`")
-    return offset // _timedelta(microseconds=1)
+    return NO_ZONE if offset is None else offset // _timedelta(microseconds=1)
 
 
 cdef object from_parts(int code, list parts):
@@ -893,7 +894,10 @@ cdef int write_planned(Out* out, object value, Plan plan, const Place* place) ex
         write_unsigned(out, plan.shape)
         write_elements(out, value, plan.fields, place)
     else:
-        for part in parts_of(plan, value, place):
+        for part in parts_of(plan.code, value):
+            if part is NO_ZONE:
+                hint = "its time zone has no name and gives no offset; use a `datetime.timezone`"
+                raise refusal(type(value), place, hint)
             write(out, part, place)
     return close_extension(out, start, plan.code)
 

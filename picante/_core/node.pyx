@@ -237,7 +237,7 @@ cdef bint mark_dependents(Node node, uint64_t until) noexcept:
     cdef Py_ssize_t depth = 0, needed, capacity
     cdef uint32_t i
     cdef PyObject *source = <PyObject *> node
-    cdef Node reader
+    cdef PyObject *reader
     cdef void *grown
     while True:
         needed = depth + (<Node> source).n_dependents
@@ -249,11 +249,11 @@ cdef bint mark_dependents(Node node, uint64_t until) noexcept:
             _stack = <PyObject **> grown
             _stack_capacity = capacity
         for i in range((<Node> source).n_dependents):
-            reader = <Node> (<Node> source).dependents[i].reader
-            if not reader.flags & MARKED:
-                reader.flags |= MARKED
-                reader.verified_at = until
-                _stack[depth] = <PyObject *> reader
+            reader = (<Node> source).dependents[i].reader
+            if not (<Node> reader).flags & MARKED:
+                (<Node> reader).flags |= MARKED
+                (<Node> reader).verified_at = until
+                _stack[depth] = reader
                 depth += 1
         if depth == 0:
             break

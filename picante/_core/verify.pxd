@@ -16,11 +16,13 @@ cdef enum Step:
 
 
 cdef struct Level:
+    PyObject *node           # borrowed: while nothing else runs, the one above keeps it; then `path` does
     uint32_t edge            # the next edge to look at
     bint begun
     bint clean               # all outcomes so far are their nodes' current, unmarked ones
     uint64_t since           # the greatest valid_since of them
-    uint64_t interruptions   # those of the walk when this level began
+    uint64_t began           # the walk's interruptions when the first edge was looked at
+    uint64_t checked         # ... and when it was last looked whether the node itself is seen to
 
 
 @cython.final
@@ -30,13 +32,16 @@ cdef class Walk:
     cdef Store store
     cdef View view
     cdef object db
-    cdef list path                # the nodes on the way, the top one last
-    cdef Level *levels            # one for each
+    cdef Level *levels            # one for each node on the way, where the walk stands last
+    cdef Py_ssize_t depth
     cdef Py_ssize_t capacity
+    cdef list path                # the same nodes, whenever the walk is interrupted
     cdef uint64_t interruptions   # how often other code could run since the walk began
     cdef uint64_t number          # tells walks apart
 
-    cdef int push(self, Node node) except -1
+    cdef int push(self, PyObject *node) except -1
+    cdef int pop(self) except -1
+    cdef Step stand(self, Step step) except? WAIT
     cdef Step advance(self) except? WAIT
     cdef void start(self, Level *level) noexcept
     cdef Step look(self, Node node, Level *level) except? WAIT
@@ -53,4 +58,4 @@ cdef struct Outcome:
 
 
 cdef bint outcome_at(Node node, View view, Outcome *outcome) noexcept
-cdef Walk new_walk(Store store, View view, db, Node root)
+cdef Walk new_walk(Store store, db, Node root)  # its view is set by the driver

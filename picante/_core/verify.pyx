@@ -12,7 +12,7 @@ a node settles only on what is true at that very instant.
 """
 
 cimport cython
-from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from cpython.list cimport PyList_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.ref cimport PyObject
 
@@ -26,106 +26,152 @@ from picante._core.store cimport fits_node, keep_current, keep_version
 cdef uint64_t _walks = 0
 
 
+cdef inline bint is_stale(PyObject *node, View view) noexcept:
+    """Whether it is plain that the outcome of `node` at `view` is not known: another common case."""
+    return (
+        not view.pinned and (<Node> node).flags & MARKED and (<Node> node).verified_at < view.revision
+    )
+
+
+cdef inline bint is_current(PyObject *node, uint64_t revision) noexcept:
+    """Whether the current outcome of `node` is unmarked and holds at `revision`: the common case of `outcome_at`."""
+    return (
+        (<Node> node).valid_since <= revision and (<Node> node).flags & OUTCOME and not (<Node> node).flags & MARKED
+    )
+
+
 @cython.final
 @cython.freelist(16)
 cdef class Walk:
     def __dealloc__(self):
         PyMem_Free(self.levels)
 
-    cdef int push(self, Node node) except -1:
-        cdef Py_ssize_t n = PyList_GET_SIZE(self.path), capacity
+    cdef int push(self, PyObject *node) except -1:
+        """Go down to `node`, whose outcome at the view's revision is not known."""
+        cdef Py_ssize_t capacity
         cdef void *grown
-        if n == self.capacity:
-            capacity = 2 * n if n else 8
+        if self.depth == self.capacity:
+            capacity = 2 * self.depth if self.depth else 8
             grown = PyMem_Realloc(self.levels, capacity * sizeof(Level))
             if grown == NULL:
                 raise MemoryError
             self.levels = <Level *> grown
             self.capacity = capacity
-        self.path.append(node)
-        self.levels[n].begun = False
+        self.levels[self.depth].node = node
+        self.levels[self.depth].begun = False
+        self.levels[self.depth].checked = self.interruptions
+        self.depth += 1
         return 0
+
+    cdef int pop(self) except -1:
+        """Go back up: the outcome of the last node is known."""
+        self.depth -= 1
+        if PyList_GET_SIZE(self.path) > self.depth:
+            self.path.pop()
+        return 0
+
+    cdef Step stand(self, Step step) except? WAIT:
+        """Stop for other code to run: from here on, hold on to the nodes on the way."""
+        cdef Py_ssize_t i
+        for i in range(PyList_GET_SIZE(self.path), self.depth):
+            self.path.append(<Node> self.levels[i].node)
+        return step
 
     cdef Step advance(self) except? WAIT:
         """Settle all that can be settled at once; says what must happen to the last node of the path next."""
-        cdef Py_ssize_t n
-        cdef Node node
         cdef Level *level
         cdef Outcome outcome
         cdef Step step
-        while True:
-            n = PyList_GET_SIZE(self.path)
-            if n == 0:
-                return DONE
-            node = <Node> PyList_GET_ITEM(self.path, n - 1)
-            level = &self.levels[n - 1]
-            if not level.begun or level.interruptions != self.interruptions:  # others may have seen to it
-                if outcome_at(node, self.view, &outcome):
-                    del self.path[n - 1]
+        while self.depth:
+            level = &self.levels[self.depth - 1]
+            if not level.begun or level.checked != self.interruptions:
+                if level.checked != self.interruptions and outcome_at(<Node> level.node, self.view, &outcome):
+                    self.pop()  # somebody has seen to it meanwhile, or its computation has just ended
                     continue
-                if frame_at(node, self.view) is not None:
-                    return WAIT
-                if not node.flags & VALUE or node.flags & UNLINKED:
-                    return EXECUTE
+                if (<Node> level.node).running is not None and frame_at(<Node> level.node, self.view) is not None:
+                    return self.stand(WAIT)
+                if (<Node> level.node).flags & (VALUE | UNLINKED) != VALUE:
+                    return self.stand(EXECUTE)
+                level.checked = self.interruptions
                 if not level.begun:
                     self.start(level)
-            step = self.look(node, level)
+            step = self.look(<Node> level.node, level)
             if step == EXECUTE:
-                return EXECUTE
+                return self.stand(EXECUTE)
             if step == DONE:
-                if level.interruptions == self.interruptions:
-                    self.settle(node, level)
-                    del self.path[n - 1]
+                if level.began == self.interruptions:
+                    self.settle(<Node> level.node, level)
+                    self.pop()
                 else:
                     self.start(level)
+        return DONE
 
     cdef void start(self, Level *level) noexcept:
         level.begun = True
         level.edge = 0
         level.clean = True
         level.since = 0
-        level.interruptions = self.interruptions
+        level.began = self.interruptions
 
     cdef Step look(self, Node node, Level *level) except? WAIT:
-        """Compare what `node` saw with what is there: EXECUTE at the first difference, WAIT to look once more."""
-        cdef Edge *edge
-        cdef Node dep
+        """Compare what `node` saw with what is there: EXECUTE at the first difference, WAIT to look once more.
+
+        This loop is what verifying an edge costs (benchmark `test_verify_wide`), hence the borrowed pointers: nothing
+        in it can drop a node, up to the call after which it returns.
+        """
+        cdef Edge *edge = node.edges + level.edge
+        cdef Edge *end = node.edges + node.n_edges
+        cdef PyObject *dep
         cdef Outcome outcome
-        cdef uint64_t changed_at, since
-        cdef uint64_t revision = self.view.revision
-        while level.edge < node.n_edges:
-            edge = &node.edges[level.edge]
-            if edge.dep == NULL or edge.seen == NO_OUTCOME:
-                return EXECUTE
-            dep = <Node> edge.dep
-            if self.number and (<Table> dep.table).checked_by != self.number:
-                if not self.knows(dep):
-                    return EXECUTE
-                return WAIT  # the database was asked, which may have run anything
-            if not dep.flags & MARKED and dep.valid_since <= revision and dep.flags & OUTCOME:
-                changed_at = dep.changed_at
-                since = dep.valid_since
-            elif outcome_at(dep, self.view, &outcome):
-                changed_at = outcome.changed_at
-                since = outcome.valid_since
-                level.clean = level.clean and outcome.clean
-            elif (<Table> dep.table).ingredient == NULL:
-                return EXECUTE
-            else:
-                self.push(dep)
-                return WAIT
-            if changed_at != edge.seen:
-                return EXECUTE
-            if since > level.since:
+        cdef uint64_t changed_at, valid_since, since = level.since, revision = self.view.revision
+        cdef Step step = DONE
+        while edge < end:
+            dep = edge.dep
+            if dep == NULL or edge.seen == NO_OUTCOME:
+                step = EXECUTE
+                break
+            if (<Table> (<Node> dep).table).checked_by != self.number:
+                # Asking the database may run anything, so look once more from here.
+                level.edge = <uint32_t> (edge - node.edges)
                 level.since = since
-            level.edge += 1
-        return DONE
+                self.stand(WAIT)
+                return WAIT if self.knows(<Node> dep) else EXECUTE
+            if is_current(dep, revision):
+                changed_at = (<Node> dep).changed_at
+                valid_since = (<Node> dep).valid_since
+            elif is_stale(dep, self.view):
+                step = WAIT
+                break
+            elif outcome_at(<Node> dep, self.view, &outcome):
+                changed_at = outcome.changed_at
+                valid_since = outcome.valid_since
+                level.clean = level.clean and outcome.clean
+            else:
+                step = WAIT
+                break
+            if changed_at != edge.seen:
+                step = EXECUTE
+                break
+            if valid_since > since:
+                since = valid_since
+            edge += 1
+        level.edge = <uint32_t> (edge - node.edges)
+        level.since = since
+        if step == WAIT:
+            if (<Table> (<Node> dep).table).ingredient == NULL:
+                return EXECUTE  # nobody is left who could bring it up to date
+            self.push(dep)
+        return step
 
     cdef bint knows(self, Node node) except -1:
-        """Whether the database knows the kind of `node` (r[cell.revalidate-missing]); asked once a walk."""
+        """Whether the database knows the kind of `node` (r[cell.revalidate-missing]); asked once a walk.
+
+        A database that cannot be asked knows all that its queries have read.
+        """
         cdef Table table = <Table> node.table
+        lookup = getattr(self.db, "ingredient", None)
         self.interruptions += 1
-        if self.db.ingredient(table.kind) is None:
+        if lookup is not None and lookup(table.kind) is None:
             return False
         table.checked_by = self.number
         return True
@@ -135,6 +181,10 @@ cdef class Walk:
         cdef uint64_t revision = self.view.revision, since = level.since
         cdef bint clean = level.clean, collecting
         cdef Version version
+        if clean and node.history is None and not PyList_GET_SIZE(self.store.pins):
+            node.valid_since = since  # nobody reads in the past
+            node.flags &= ~MARKED
+            return 0
         collecting = begin_transition()
         try:
             if fits_node(node, revision, &since, &clean):
@@ -153,23 +203,22 @@ cdef class Walk:
         return 0
 
 
-cdef Walk new_walk(Store store, View view, db, Node root):
+cdef Walk new_walk(Store store, db, Node root):
     global _walks
     cdef Walk walk = Walk()
     walk.store = store
-    walk.view = view
     walk.db = db
     walk.path = []
-    if hasattr(db, "ingredient"):
-        _walks += 1
-        walk.number = _walks
-    walk.push(root)
+    _walks += 1
+    walk.number = _walks
+    walk.push(<PyObject *> root)
+    walk.path.append(root)
     return walk
 
 
 cdef bint outcome_at(Node node, View view, Outcome *outcome) noexcept:
     """The outcome of `node` as of `view`; False if it is not known."""
-    cdef Version version
+    cdef Version version = None
     if holds_at(node, view.revision):
         outcome.flags = node.flags & OUTCOME
         outcome.value = <PyObject *> node.value
@@ -178,7 +227,8 @@ cdef bint outcome_at(Node node, View view, Outcome *outcome) noexcept:
         outcome.clean = not node.flags & MARKED
         return True
     outcome.clean = False
-    version = find_version(node, view.revision)
+    if node.history is not None:
+        version = find_version(node, view.revision)
     if version is not None:
         outcome.flags = version.flags & OUTCOME
         outcome.value = <PyObject *> version.value
