@@ -17,10 +17,16 @@ CORE = PACKAGE / "_core"
 # A module of `_core` imports only what stands before it.  docs/architecture.md shows the same order.
 ORDER = (
     "errors",
+    "ids",
+    "extension",
+    "classes",
+    "encode",
+    "decode",
     "key",
     "equality",
     "events",
     "states",
+    "protocols",
     "awaitable",
     "node",
     "store",

@@ -1,10 +1,10 @@
 """The engine: compiled, self-contained, and the only place where a query's state changes.
 
-Every fact that picante keeps is a *node*: an input slot, an interned value, the cell of a derived query.
-A node carries *versions*, each of which holds over an interval of revisions, and is linked to the nodes
-that it read and to the nodes that read it.  The modules of this package are the steps of one algorithm
-over these nodes: encode a key, find the node, see whether a version holds, and if not, verify it from the
-bottom up or run user code in a frame that records what it reads.
+Every fact that picante keeps is a *node*: an input slot, a part of one, the cell of a derived query. A
+node has an outcome, which holds over an interval of revisions, and is linked to the nodes that it read
+and to the nodes that read it.  The modules of this package are the steps of one algorithm
+over these nodes: find the node of a key, see whether its outcome holds, and if not, verify it from the
+bottom up or run user code in a frame that records what it reads.  ``docs/architecture.md`` is the map.
 
 Everything else in picante (decorators, databases, persistence, debugging) is pure Python on top and uses
 only names without a leading underscore.  The engine imports the standard library and itself, nothing more,
@@ -14,21 +14,28 @@ A module may import and ``cimport`` only what stands above it:
 
 ==============  =========================================================================
 ``errors``      every exception class
-``key``         kinds, keys and dependencies: canonical encoding, FNV-1a
+``ids``         revisions, kinds and ids; handles; FNV-1a
+``extension``   which types keys may have besides those of MessagePack, and under which code
+``classes``     the classes that keys may name
+``encode``      canonical bytes of a key
+``decode``      and back, from bytes that may be hostile
+``key``         keys, and records by kind and key
 ``equality``    typed structural equality: is the new outcome the old one?
 ``events``      event classes, and the receivers that get them
 ``states``      what ``cell_state`` and ``touch`` return
+``protocols``   what the engine expects of a database
 ``awaitable``   how a compiled awaitable hands back its value on each CPython
-``node``        nodes, versions and edges
-``store``       the nodes of a database, found by kind and key
+``node``        nodes, edges, the tables that own them, marking
+``store``       revisions, views, and which old outcomes are kept for whom
 ``frame``       the running query: what it has read, whom it waits for, cycles
-``runtime``     revisions, views, pins, marking
+``runtime``     the public face: revisions, changes of inputs, the graph, events
 ``ingredient``  what every ingredient can be asked
 ``input``       ingredients that are set from outside
 ``interned``    ingredients that give equal values one small id
 ``verify``      is a marked memo still good? The walk over dependencies
-``execute``     running user code: frame, cancellation, early cutoff, commit
-``derived``     memoized queries: probe, verify, execute
+``commit``      the end of a computation: early cutoff, the place of its outcome
+``execute``     running user code: steps, waiting, cancellation
+``derived``     memoized queries, and the awaitable that a call returns: the hit path
 ==============  =========================================================================
 
 Python and Cython would both accept an import against this order, cycles included, without a word.

@@ -3,6 +3,7 @@
 from cpython.ref cimport PyObject
 
 cdef extern from "Python.h":
+    PyObject *PyObject_SelfIter(PyObject *object)
     void PyObject_GC_Track(PyObject *object) noexcept
     void PyObject_GC_UnTrack(PyObject *object) noexcept
     void PyObject_GC_Del(PyObject *object) noexcept
@@ -22,9 +23,9 @@ cdef extern from *:
 
     /* The slots of coroutine-like types. Cython fills am_await and tp_iternext by wrappers and leaves am_send
        empty; the interpreter awaits through am_send (3.11, and tasks everywhere) or tp_iternext (from 3.12 on). */
-    static inline void picante_set_slots(PyTypeObject *type, sendfunc send, iternextfunc next) {
+    static inline void picante_set_slots(PyTypeObject *type, unaryfunc await, sendfunc send, iternextfunc next) {
         type->tp_as_async->am_send = send;
-        type->tp_as_async->am_await = PyObject_SelfIter;
+        type->tp_as_async->am_await = await;
         type->tp_iter = NULL;
         type->tp_iternext = next;
         PyType_Modified(type);
@@ -70,7 +71,7 @@ cdef extern from *:
     #endif
     """
     void picante_revive(PyObject *object) noexcept
-    void picante_set_slots(type cls, void *send, void *next)
+    void picante_set_slots(type cls, void *await_, void *send, void *next)
     PyObject *picante_take_raised() noexcept
     void picante_raise(object value, object traceback) noexcept
 

@@ -9,4 +9,5 @@ from picante._core.store cimport Store
 
 cdef bint commit(Store store, Frame frame, uint32_t outcome, object value) except -1
 cdef int release_reads(Store store, Frame frame) except -1
+cdef object failure_of(Node node, object error)
 cdef object one_shot_error(Node node, object value)

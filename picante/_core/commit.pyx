@@ -182,10 +182,19 @@ class _Note(str):
     """A note that picante has added."""
 
 
+cdef object failure_of(Node node, object error):
+    """What a query has failed with that raised `error`: as of coroutines, no StopIteration gets out of it (PEP 479)."""
+    if not isinstance(error, StopIteration):
+        return error
+    failure = RuntimeError(f"{describe(node)} raised StopIteration")
+    failure.__cause__ = error
+    return failure
+
+
 cdef object one_shot_error(Node node, object value):
     """Why a query must not return `value`, an iterator or the like."""
     kind = type(value).__qualname__
-    if type(value).__name__ == "coroutine":
+    if hasattr(type(value), "__await__") and hasattr(value, "close"):
         value.close()  # nobody will ever await it
     return TypeError(
         f"{describe(node)} returned a {kind}, which can be consumed only once and so cannot be kept. "

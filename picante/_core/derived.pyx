@@ -329,6 +329,13 @@ cdef inline PyObject *probe(Fetch self) except? NULL:
     return <PyObject *> (<Node> node).value
 
 
+cdef PyObject *fetch_await(Fetch self) except NULL:
+    if self.state == DRIVEN:
+        raise RuntimeError(f"{self!r} is being awaited already")
+    Py_INCREF(self)
+    return <PyObject *> self
+
+
 cdef PySendResult fetch_send(Fetch self, PyObject *sent, PyObject **result) except PYGEN_ERROR:
     """One step of an awaited query; the first one is where hits end."""
     if self.state != NEW:
@@ -357,7 +364,7 @@ cdef PyObject *fetch_next(Fetch self) except? NULL:
 
 cdef destructor _free_generally = (<PyTypeObject *> Fetch).tp_dealloc
 (<PyTypeObject *> Fetch).tp_dealloc = <destructor> free_fetch
-picante_set_slots(Fetch, <void *> fetch_send, <void *> fetch_next)
+picante_set_slots(Fetch, <void *> fetch_await, <void *> fetch_send, <void *> fetch_next)
 
 
 # -- messages and states

@@ -27,7 +27,8 @@ cdef class Driver:
     cdef object inner            # what it, or the driver itself, awaits
     cdef Frame awaited           # the frame whose end is waited for, or None
     cdef object future           # ... and how that end is told
-    cdef bint hopped             # the computation goes on in a task of its own: `future`
+    cdef object task             # the task in which the computation goes on, or None; its end is told in `future`, too
+    cdef object leaving          # what to raise if that task ends cancelled
     cdef bint running            # a step is being taken
     cdef bint ended
     # -- the outcome, once ended
@@ -42,6 +43,7 @@ cdef class Driver:
     cdef int begin(self, Node node) except -1
     cdef int begin_waiting(self, Node node) except -1
     cdef int hop(self, Node node, object loop) except -1
+    cdef int await_task(self, object loop) except -1
     cdef int finish_step(self, object value) except -1
     cdef int fail_step(self, object error) except -1
     cdef int end_computation(self, uint32_t outcome, object value) except -1

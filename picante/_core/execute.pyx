@@ -14,14 +14,17 @@ next computation *hops*: it runs as a task of its own, on an empty stack, and it
 """
 
 cimport cython
+from functools import partial
+
 from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit, PyContextVar_Set
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 
 from picante._core.awaitable cimport (
-    PYGEN_NEXT, PYGEN_RETURN, awaitable_iterator, is_one_shot, picante_set_slots, stop_with, take_raised,
+    PYGEN_ERROR, PYGEN_NEXT, PYGEN_RETURN, PyObject_SelfIter, awaitable_iterator, is_one_shot, picante_set_slots,
+    stop_with, take_raised,
 )
-from picante._core.commit cimport commit, one_shot_error, release_reads
+from picante._core.commit cimport commit, failure_of, one_shot_error, release_reads
 from picante._core.errors import CycleError
 from picante._core.frame cimport (
     begin_frame, end_frame, find_cycle, frame_at, frame_var, running_loop, stop_waiting, wait_for,
@@ -79,6 +82,8 @@ cdef extern from *:
     int picante_depth
     bint picante_stack_is_low() noexcept
     PySendResult picante_throw(object awaited, object error, PyObject **result) noexcept
+    int Py_EnterRecursiveCall(const char *where) noexcept
+    void Py_LeaveRecursiveCall() noexcept
     PySendResult PyIter_Send(object iterator, object sent, PyObject **result) noexcept
 
 
@@ -88,6 +93,14 @@ cdef tuple NO_RESULTS = (RecursionError, MemoryError)
 
 @cython.final
 cdef class Driver:
+    @property
+    def __name__(self):
+        return describe(self.node)
+
+    @property
+    def __qualname__(self):
+        return describe(self.node)
+
     def __await__(self):
         return self
 
@@ -158,6 +171,8 @@ cdef class Driver:
         global picante_depth
         inner = self.inner
         context = self.frame.context if self.frame is not None else None
+        if Py_EnterRecursiveCall(b" while computing a query"):
+            return PYGEN_ERROR  # a hop would help, but there is no event loop to hop in
         if context is not None:
             PyContext_Enter(context)
         picante_depth += 1
@@ -168,6 +183,7 @@ cdef class Driver:
         picante_depth -= 1
         if context is not None:
             PyContext_Exit(context)
+        Py_LeaveRecursiveCall()
         return status
 
     cdef int begin(self, Node node) except -1:
@@ -224,10 +240,17 @@ cdef class Driver:
         """Compute `node` in a task of its own, whose stack is empty."""
         import asyncio
         # Not loop.create_task(): a task factory may start tasks eagerly, on the stack that is full.
-        self.future = asyncio.Task(
-            new_driver(self.store, self.runtime, self.view, self.db, self.outer, node), loop=loop
-        )
-        self.hopped = True
+        self.task = asyncio.Task(new_driver(self.store, self.runtime, self.view, self.db, self.outer, node), loop=loop)
+        return self.await_task(loop)
+
+    cdef int await_task(self, object loop) except -1:
+        """Await the end of the task that goes on for this driver.
+
+        By a future beside it: to cancel a task cancels what it awaits, and that what it awaits, and so forth, and a
+        long chain of tasks that await each other is a recursion. This way cancelling goes from loop step to loop step.
+        """
+        self.future = loop.create_future()
+        self.task.add_done_callback(partial(_end_hop, self.future))
         self.inner = awaitable_iterator(self.future)
         return 0
 
@@ -236,9 +259,10 @@ cdef class Driver:
         self.inner = None
         self.walk.interruptions += 1
         if self.frame is None:
-            self.future = None
-            self.awaited = None
-            self.hopped = False
+            task, leaving = self.task, self.leaving
+            self.future = self.awaited = self.task = self.leaving = None
+            if leaving is not None and task.cancelled():  # else the query has caught it, and has come to an end
+                raise leaving
         elif is_one_shot(value):
             self.end_computation(FAILED, one_shot_error(self.frame.node, value))
         else:
@@ -250,13 +274,16 @@ cdef class Driver:
         self.inner = None
         self.walk.interruptions += 1
         if self.frame is not None and isinstance(error, Exception) and not isinstance(error, NO_RESULTS):
-            return self.end_computation(FAILED, error)
-        if self.hopped and self.future.cancelled() and not _is_being_cancelled():
-            # Somebody has cancelled the task that we made, not us: go on without it.
-            self.hopped = False
-            self.future = None
-            return 0
-        raise error
+            return self.end_computation(FAILED, failure_of(self.frame.node, error))
+        if self.task is None or self.task.done():
+            raise error
+        # This access is cancelled while a task goes on for it. Cancel that too, and see what becomes of it.
+        self.leaving = error
+        loop = self.task.get_loop()
+        loop.call_soon(self.task.cancel)
+        return self.await_task(loop)
+
+    # -- the end of a computation
 
     cdef int end_computation(self, uint32_t outcome, object value) except -1:
         """The query that was being computed has come to an end: make its outcome that of its node."""
@@ -298,8 +325,8 @@ cdef class Driver:
         try:
             if inner is not None and frame is not None and hasattr(inner, "close"):
                 frame.context.run(inner.close)
-            if self.hopped:
-                self.future.cancel()
+            if self.task is not None:
+                _cancel_soon(self.task)
         finally:
             if self.awaited is not None:
                 stop_waiting(self.awaited, self.future)
@@ -333,6 +360,14 @@ cdef inline Node _last(Walk walk):
     return <Node> PyList_GET_ITEM(walk.path, PyList_GET_SIZE(walk.path) - 1)
 
 
+cdef int _cancel_soon(task) except -1:
+    try:
+        task.get_loop().call_soon_threadsafe(task.cancel)
+    except RuntimeError:
+        pass  # its loop is closed: it will never take another step
+    return 0
+
+
 cdef object _cycle_error(list nodes):
     stack, names = [], []
     for node in nodes:
@@ -354,10 +389,15 @@ cdef object thrown_exception(kind, value, traceback):
     return error if traceback is None else error.with_traceback(traceback)
 
 
-cdef bint _is_being_cancelled() except -1:
-    import asyncio
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+def _end_hop(future, task):
+    """Tell who awaits `future`. A task that somebody else has cancelled is no bad news: it is started again."""
+    error = None if task.cancelled() else task.exception()
+    if future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
 
 
 cdef PySendResult driver_send(Driver driver, PyObject *sent, PyObject **result) except PYGEN_ERROR:
@@ -376,4 +416,4 @@ cdef PyObject *driver_next(Driver driver) except? NULL:
     return result
 
 
-picante_set_slots(Driver, <void *> driver_send, <void *> driver_next)
+picante_set_slots(Driver, <void *> PyObject_SelfIter, <void *> driver_send, <void *> driver_next)

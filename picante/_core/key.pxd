@@ -1,46 +1,12 @@
-"""Identifiers, handles and keys: what other compiled modules may use of `key.pyx`."""
+"""Keys, and everything about keys that other compiled modules may use."""
 
 cimport cython
-from cpython.unicode cimport PyUnicode_CheckExact
 from libc.stdint cimport uint32_t, uint64_t
 
+# For those who cimport them from here.
+from picante._core.encode cimport encode_key, is_plain_key
+from picante._core.ids cimport Handle, fnv1a_64, intern_id, kind_id, new_handle, revision
 
-# --- Identifiers: the fast constructors of the `int` subclasses; they cannot be out of range -----------
-
-cdef object revision(uint64_t value)  # -> Revision
-cdef object kind_id(uint32_t value)  # -> QueryKindId
-cdef object intern_id(uint32_t value)  # -> InternId
-
-
-# --- Handles -------------------------------------------------------------------------------------------
-
-cdef class Handle:
-    cdef readonly uint32_t _id  # read by C code; people read the property `id`
-
-# `cls` must derive from Handle (TypeError). Runs no user code: neither `__new__` nor `__init__`.
-cdef Handle new_handle(object cls, uint32_t id)
-
-
-# --- Encoding ------------------------------------------------------------------------------------------
-
-# The canonical bytes of a value. Raises EncodeError, and whatever the value's own code raises.
-cdef bytes encode_key(object value)
-
-cdef uint64_t fnv1a_64(const unsigned char* data, Py_ssize_t length) noexcept nogil
-
-# All of `is_plain_key` except `str`.
-cdef bint is_plain_object(object key) noexcept
-
-cdef inline bint is_plain_key(object key) noexcept:
-    """True where Python's own `hash` and `==` are typed equality and run no user code.
-
-    A dict keyed by such objects themselves cannot confuse two typed values, so that they need no encoding.
-    `str` comes first: it is what most keys are.
-    """
-    return PyUnicode_CheckExact(key) or is_plain_object(key)
-
-
-# --- Keys ----------------------------------------------------------------------------------------------
 
 @cython.final
 cdef class Key:

@@ -1,5 +1,8 @@
 import builtins
-from typing import Any, ClassVar, Never, Self, TypeVar, final
+from typing import Any, Never, Self, final
+
+from picante._core.classes import register_class, register_handle_class
+from picante._core.ids import Handle, InternId, QueryKindId, Revision, RuntimeId, handle
 
 __all__ = [
     "Dep",
@@ -14,33 +17,6 @@ __all__ = [
     "register_class",
     "register_handle_class",
 ]
-
-_H = TypeVar("_H", bound=Handle)
-
-class _Identifier(int):
-    def __new__(cls, value: int) -> Self: ...
-
-class Revision(_Identifier): ...
-
-class QueryKindId(_Identifier):
-    @staticmethod
-    def from_str(name: str) -> QueryKindId: ...
-
-class InternId(_Identifier): ...
-class RuntimeId(_Identifier): ...
-
-class Handle:
-    _kind: ClassVar[QueryKindId | None]
-    @property
-    def _id(self) -> int: ...
-    @property
-    def id(self) -> InternId: ...
-    def __eq__(self, other: object, /) -> bool: ...
-    def __hash__(self) -> int: ...
-
-def handle(cls: type[_H], id: int) -> _H: ...
-def register_class(cls: type) -> None: ...
-def register_handle_class(kind: int, cls: type[Handle]) -> None: ...
 
 @final
 class Key:

@@ -83,6 +83,8 @@ cdef class Runtime:
             raise ValueError(
                 f"The revision cannot go back from {self.store.present.revision} to {target}: it only ever increases."
             )
+        if target == <uint64_t> -1:
+            raise OverflowError("The highest revision is 2**64 - 2: one more stands for reads without an outcome.")
         if target > self.store.present.revision:
             collecting = begin_transition()
             try:

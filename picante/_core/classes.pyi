@@ -1,0 +1,6 @@
+from picante._core.ids import Handle
+
+__all__ = ["register_class", "register_handle_class"]
+
+def register_class(cls: type) -> None: ...
+def register_handle_class(kind: int, cls: type[Handle]) -> None: ...
