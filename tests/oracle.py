@@ -533,7 +533,7 @@ class Run:
 class Reader:
     query: int
     revision: int
-    task: asyncio.Task[Any]
+    task: asyncio.Task[Any] = field(init=False)
     cancelled: bool = False
 
 
@@ -795,7 +795,8 @@ class Runner:
             else:
                 self.check_touch(i, reader.revision, got)
 
-        reader = Reader(i, -1, asyncio.ensure_future(read()))
+        reader = Reader(i, self.history.present)
+        reader.task = asyncio.ensure_future(read())
         self.readers.append(reader)
 
     def peek(self, i: int) -> None:
@@ -969,6 +970,7 @@ class Taste:
     failures: float = 0.12
     abandon: float = 0.03
     writes: float = 0.35
+    bumps: int = 2  # of 12 writes, or more, so many only begin a revision
     overlap: bool = True
     transient: bool = False
 
@@ -1036,7 +1038,7 @@ def make_op(rng: random.Random, taste: Taste, i: int, depth: int = 0) -> Op:
 def make_action(rng: random.Random, taste: Taste, n_queries: int) -> Action:
     key = rng.randrange(taste.inputs)
     if rng.random() < taste.writes:
-        head = rng.choice(["set"] * 8 + ["remove"] * 3 + ["bump"] * 2 + ["jump"])
+        head = rng.choice(["set"] * 8 + ["remove"] * 3 + ["bump"] * taste.bumps + ["jump"])
         if head == "set":
             return (head, key, rng.randrange(3))
         return {"remove": ("remove", key), "bump": ("bump",), "jump": ("jump", rng.randint(0, 3))}[
@@ -1060,40 +1062,53 @@ def make_action(rng: random.Random, taste: Taste, n_queries: int) -> Action:
 # -- running and shrinking them
 
 
-def failure_of(program: Program, exact: bool) -> str | None:
-    """What is wrong with the program, or None."""
-    try:
-        with asyncio.Runner() as runner:
-            runner.run(Runner(program, exact).run())
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    return None
+@dataclass(frozen=True)
+class Setting:
+    """How to run programs."""
 
+    runner: Callable[[Program, bool], Runner] = Runner
+    exact: bool = False
+    eager: bool = False  # tasks start at once, on the stack of who makes them
 
-async def run_all(programs: list[Program], exact: bool) -> Program | None:
-    """Run all of them in one loop; the first that fails."""
-    for program in programs:
+    def failure_of(self, program: Program) -> str | None:
+        """What is wrong with the program, or None."""
         try:
-            await Runner(program, exact).run()
-        except Exception:
-            return program
-    return None
+            with self.loop() as loop:
+                loop.run(self.runner(program, self.exact).run())
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+        return None
+
+    def first_failure(self, programs: list[Program]) -> Program | None:
+        """Run all of them in one loop, which is quicker; the first that fails."""
+        with self.loop() as loop:
+            for program in programs:
+                try:
+                    loop.run(self.runner(program, self.exact).run())
+                except Exception:
+                    return program
+        return None
+
+    def loop(self) -> asyncio.Runner:
+        runner = asyncio.Runner()
+        if self.eager:
+            runner.get_loop().set_task_factory(asyncio.eager_task_factory)
+        return runner
 
 
-def check(seeds: range, taste: Taste, exact: bool = False) -> None:
+def check(seeds: range, taste: Taste, setting: Setting) -> None:
     """Run a program for each seed; of the first that fails, show a small one that fails as well."""
     made = {seed: make_program(random.Random(seed), taste) for seed in seeds}
-    with asyncio.Runner() as runner:
-        failed = runner.run(run_all(list(made.values()), exact))
+    failed = setting.first_failure(list(made.values()))
     if failed is None:
         return
     seed = next(seed for seed, program in made.items() if program is failed)
-    why = failure_of(failed, exact)
+    why = setting.failure_of(failed)
     if why is None:
         raise WrongError(f"seed {seed} of {taste} failed among others, but not alone:\n{failed}")
-    small = shrink(failed, lambda program: failure_of(program, exact) is not None)
+    small = shrink(failed, lambda program: setting.failure_of(program) is not None)
     raise WrongError(
-        f"seed {seed} of {taste}, exact={exact}: {why}\nshrunk: {failure_of(small, exact)}\n{small}"
+        f"seed {seed} of {taste}, {setting}: {why}\nshrunk: {setting.failure_of(small)}\n{small}"
     )
 
 

@@ -31,14 +31,19 @@ ORDER = (
     "node",
     "store",
     "frame",
+    "change",
     "runtime",
     "ingredient",
+    "batch",
     "input",
     "interned",
     "verify",
     "commit",
     "execute",
     "derived",
+    "binding",
+    "tracked",
+    "record",
 )
 COMPILE_TIME = {"cython", "libc", "cpython"}  # exist only for `cimport`
 MAX_LINES = 500

@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from picante import EncodeError, InputIngredient, InputNotFoundError, Key, PicanteError, Revision
+from picante import (
+    DynKey,
+    EncodeError,
+    InputIngredient,
+    InputNotFoundError,
+    Key,
+    PicanteError,
+    Revision,
+)
 from picante.events import InputRemoved, InputSet, QueryInvalidated, RevisionBumped
 from tests.oracle import Database, Value, World
 
@@ -358,6 +366,17 @@ async def test_value_presence_and_keys_count_as_one_dependency_on_the_record(wor
     assert (dep.kind, dep.key.decode()) == (text.kind, "a")
     ((_, deps),) = world.runtime.forward_deps().items()
     assert deps == (dep,)
+
+
+async def test_a_listing_counts_as_a_dependency_on_the_ingredient(world: World) -> None:
+    text = world.input()
+    listing = world.query(lambda db, key: text.keys(db))
+    text.set(world, "a", 1)
+    await listing.get(world, None)
+    (dep,) = listing.cell_state(None).deps
+    assert dep.kind == text.kind
+    assert world.runtime.forward_deps() == {DynKey(listing.kind, Key.encode(None)): (dep,)}
+    assert len(world.runtime.reverse_deps()) == 1
 
 
 async def test_a_set_of_one_key_does_not_touch_the_readers_of_another(world: World) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from picante import Ready, Running, Vacant
+from picante import Dep, DynKey, Key, Ready, Running, Vacant
 from picante.events import InputSet, QueryChanged, QueryInvalidated, RevisionBumped
 from tests.oracle import Value, World, settle
 
@@ -626,6 +626,26 @@ async def test_a_change_without_effect_during_a_verification_costs_one_rerun_ben
     assert world.took() == ["first"]
 
 
+@pytest.mark.parametrize("how", ["clear", "replace", "invalidate"])
+async def test_a_verification_survives_what_happens_to_the_graph_meanwhile(how: str) -> None:
+    world = Verified()
+    waiting = await world.begin()
+    runtime = world.runtime
+    nothing = Key.encode(None)
+    if how == "clear":
+        runtime.clear_dependency_graph()
+    elif how == "replace":
+        third = Dep(world.text.kind, Key.encode("third"))
+        runtime.update_query_deps(DynKey(world.above.kind, nothing), [third])
+    else:
+        runtime.propagate_invalidation(world.first.kind, nothing)
+    world.gates.release(0)
+    assert await waiting == (1, 1, 1)
+    world.text.set(world, "first", 2)
+    world.text.set(world, "third", 3)
+    assert await world.above.get(world, None) == (2, 1, 3)
+
+
 # -- the order of verification
 
 
@@ -969,6 +989,78 @@ async def test_a_value_from_before_a_failure_belongs_to_its_view_alone() -> None
     assert again.value is caught.value
 
 
+async def witnessing(world: Breaking) -> "tuple[asyncio.Task[Any], list[Any]]":
+    """A reader that has seen `fragile` fail at the present revision, and asks again at each gate."""
+    seen: list[Any] = []
+
+    @world.query
+    async def witness(db: Any, key: int) -> None:
+        while len(seen) < 4:
+            try:
+                seen.append(await world.fragile.get(db, None))
+            except OSError as error:
+                seen.append(error)
+            await world.gates.wait()
+
+    world.broken[0] = True
+    task = await reader(witness.get(world, 0))
+    world.broken[0] = False
+    return task, seen
+
+
+async def asked_again(world: Breaking, seen: list[Any]) -> None:
+    """The witness, whose gate is the last one, asks again and sees what it saw."""
+    world.gates.release(-1)
+    await settle()
+    assert len(seen) > 1
+    assert all(each is seen[0] for each in seen)
+    assert isinstance(seen[0], OSError)
+
+
+async def test_a_value_from_before_a_failure_does_not_reach_over_it_once_that_has_ended() -> None:
+    world = Breaking()
+
+    @world.query
+    async def slow(db: Any, key: None) -> Any:
+        await world.gates.wait()
+        return await world.fragile.get(db, None)
+
+    before = await reader(slow.get(world, None))
+    world.runtime.bump_revision()
+    task, seen = await witnessing(world)
+    world.runtime.bump_revision()
+    world.gates.release(0)
+    assert await before == 1
+    await asked_again(world, seen)
+    task.cancel()
+
+
+@pytest.mark.parametrize("how", ["verified", "computed in the past"])
+async def test_an_interval_does_not_reach_over_a_failure_that_is_only_kept(how: str) -> None:
+    """The cell has had another outcome since the failure; it is invalidated although nothing has changed."""
+    world = Breaking()
+
+    @world.query
+    async def slow(db: Any, key: None) -> Any:
+        await world.gates.wait()
+        return await world.fragile.get(db, None)
+
+    before = await reader(slow.get(world, None))
+    world.runtime.bump_revision()
+    task, seen = await witnessing(world)
+    world.runtime.bump_revision()
+    assert await world.fragile.get(world, None) == 1
+    world.runtime.propagate_invalidation(world.text.kind, Key.encode("a"))
+    if how == "verified":
+        assert await world.fragile.get(world, None) == 1
+    else:
+        world.gates.release(0)
+        assert await before == 1
+    await asked_again(world, seen)
+    task.cancel()
+    before.cancel()
+
+
 async def test_a_failure_in_the_past_does_not_end_a_present_value() -> None:
     world = Breaking()
     late = gated(world, world.fragile)
@@ -1007,6 +1099,33 @@ async def test_a_read_that_was_given_up_is_recorded_and_makes_the_memo_good_for_
     assert hasty.peek(world, None) is None
     world.took()
     assert await hasty.get(world, None) == "without"
+    assert world.took() == ["hasty", "endless"]
+
+
+async def test_a_memo_above_a_read_that_was_given_up_does_not_reach_back_either(
+    world: World,
+) -> None:
+    """What was not read may have been another at the revision before."""
+
+    @world.query
+    async def endless(db: Any, key: None) -> Any:
+        await world.gates.wait()
+
+    @world.query
+    async def hasty(db: Any, key: None) -> str:
+        task = asyncio.ensure_future(endless.get(db, None))
+        await settle()
+        task.cancel()
+        await asyncio.wait([task])
+        return "without"
+
+    late = gated(world, hasty)
+    past = await reader(late.get(world, None))
+    world.runtime.bump_revision()
+    assert await hasty.get(world, None) == "without"
+    assert world.took() == ["late", "hasty", "endless"]
+    world.gates.release(0)
+    assert await past == "without"
     assert world.took() == ["hasty", "endless"]
 
 

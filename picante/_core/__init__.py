@@ -28,14 +28,19 @@ A module may import and ``cimport`` only what stands above it:
 ``node``        nodes, edges, the tables that own them, marking
 ``store``       revisions, views, and which old outcomes are kept for whom
 ``frame``       the running query: what it has read, whom it waits for, cycles
+``change``      how a change of an input takes effect
 ``runtime``     the public face: revisions, changes of inputs, the graph, events
 ``ingredient``  what every ingredient can be asked
+``batch``       several changes as one revision
 ``input``       ingredients that are set from outside
 ``interned``    ingredients that give equal values one small id
 ``verify``      is a marked memo still good? The walk over dependencies
 ``commit``      the end of a computation: early cutoff, the place of its outcome
 ``execute``     running user code: steps, waiting, cancellation
 ``derived``     memoized queries, and the awaitable that a call returns: the hit path
+``binding``     which ingredient a definition has in a database
+``tracked``     the call of a tracked query: from arguments to a key
+``record``      the getters of records: ``file.content(db)``
 ==============  =========================================================================
 
 Python and Cython would both accept an import against this order, cycles included, without a word.

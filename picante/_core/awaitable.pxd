@@ -31,6 +31,18 @@ cdef extern from *:
         PyType_Modified(type);
     }
 
+    /* Let nobody make such objects but the engine. */
+    static PyObject *picante_no_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+        (void)args;
+        (void)kwargs;
+        PyErr_Format(PyExc_TypeError, "cannot create '%s' instances", type->tp_name);
+        return NULL;
+    }
+
+    static inline void picante_forbid_new(PyTypeObject *type) {
+        type->tp_new = picante_no_new;
+    }
+
     /* The first reference to memory that was an object of the same type before. */
     static inline void picante_revive(PyObject *object) {
     #if defined(Py_REF_DEBUG) || defined(Py_TRACE_REFS)
@@ -71,6 +83,7 @@ cdef extern from *:
     #endif
     """
     void picante_revive(PyObject *object) noexcept
+    void picante_forbid_new(type cls)
     void picante_set_slots(type cls, void *await_, void *send, void *next)
     PyObject *picante_take_raised() noexcept
     void picante_raise(object value, object traceback) noexcept

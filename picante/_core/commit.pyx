@@ -17,10 +17,10 @@ from libc.stdint cimport uint64_t
 from picante._core.equality cimport outcomes_equal
 from picante._core.ingredient cimport Ingredient, describe
 from picante._core.node cimport (
-    FAILED, MARKED, NO_OUTCOME, VALUE, Edge, Failure, Version, begin_transition, end_transition, replace_edges,
+    FAILED, MARKED, NO_OUTCOME, PART, VALUE, Edge, Failure, Version, begin_transition, end_transition, replace_edges,
     reserve_edges, same_deps,
 )
-from picante._core.store cimport fits_node, keep_current, keep_version
+from picante._core.store cimport fits_node, keep_current, keep_version, may_be_idle
 from picante._core.verify cimport Outcome, outcome_at
 
 
@@ -88,7 +88,7 @@ cdef bint _place(Store store, Frame frame, uint32_t outcome, object value, uint6
     else:
         edges = reserve_edges(frame.nodes)
         for i in range(node.n_edges):
-            if node.edges[i].dep != NULL and not (<Node> node.edges[i].dep).flags & VALUE:
+            if node.edges[i].dep != NULL and (<Node> node.edges[i].dep).flags & (PART | VALUE) != VALUE:
                 store.idle.append(<Node> node.edges[i].dep)
         replace_edges(node, edges, <uint32_t> n)
     for i in range(n):
@@ -146,7 +146,7 @@ cdef int release_reads(Store store, Frame frame) except -1:
     """What an ended frame has read may be of use to nobody any more: absent slots, for instance."""
     cdef Node node
     for node in frame.nodes:
-        if not node.flags & VALUE:
+        if may_be_idle(node):
             store.idle.append(node)
     frame.nodes = None
     return 0

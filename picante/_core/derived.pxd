@@ -35,9 +35,12 @@ cdef class Fetch:
     cdef bint touches          # asked for the `Touch`, not for the value
 
     cdef PySendResult begin(self, PyObject **result) except PYGEN_ERROR
-    cdef PySendResult start(self, Runtime runtime, Frame frame, PyObject **result) except PYGEN_ERROR
+    cdef PySendResult start(self, Runtime runtime, Frame frame, Node node, PyObject **result) except PYGEN_ERROR
     cdef PySendResult go_on(self, object sent, object thrown, PyObject **result) except PYGEN_ERROR
     cdef PySendResult deliver(
         self, uint32_t flags, object value, uint64_t changed_at, PyObject **result
     ) except PYGEN_ERROR
     cdef object hand_out(self, object sent, object thrown)
+
+
+cdef object new_fetch(DerivedIngredient ingredient, object db, object key, bint touches)

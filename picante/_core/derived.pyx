@@ -16,8 +16,8 @@ from cpython.object cimport PyTypeObject, destructor
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
 from picante._core.awaitable cimport (
-    PYGEN_NEXT, PYGEN_RETURN, PyObject_GC_Del, PyObject_GC_Track, PyObject_GC_UnTrack, picante_raise, picante_revive,
-    picante_set_slots, stop_with,
+    PYGEN_NEXT, PYGEN_RETURN, PyObject_GC_Del, PyObject_GC_Track, PyObject_GC_UnTrack, picante_forbid_new,
+    picante_raise, picante_revive, picante_set_slots, stop_with,
 )
 from picante._core.errors import QueryPoisonedError
 from picante._core.execute cimport new_driver, thrown_exception
@@ -107,6 +107,7 @@ cdef class DerivedIngredient(Ingredient):
         cdef Node node = None
         cdef Frame frame
         cdef uint64_t verified_at
+        cdef uint32_t i
         if self.table is not None:
             node = find_node(self.table, key)
         if node is None:
@@ -119,11 +120,14 @@ cdef class DerivedIngredient(Ingredient):
                 verified_at = max(verified_at, frame.view.revision)
                 frame = frame.sibling
             return Running(Revision(verified_at))
+        # All of one moment; encoding keys, below, may run anything.
+        flags, value, changed_at, valid_since = node.flags, node.value, node.changed_at, node.valid_since
         verified_at = node.verified_at if node.flags & MARKED else self.store.present.revision
-        if node.flags & VALUE:
-            return Ready(node.value, _deps(node), Revision(verified_at), Revision(node.changed_at))
-        if node.flags & FAILED:
-            return Poisoned((<Failure> node.value).error, Revision(node.valid_since))
+        deps = [<Node> node.edges[i].dep for i in range(node.n_edges) if node.edges[i].dep != NULL]
+        if flags & VALUE:
+            return Ready(value, _deps(deps), Revision(verified_at), Revision(changed_at))
+        if flags & FAILED:
+            return Poisoned((<Failure> value).error, Revision(valid_since))
         return Vacant()
 
 
@@ -208,12 +212,11 @@ cdef class Fetch:
             if node is not None and outcome_at(node, frame.view, &outcome):
                 record(frame, node, outcome.changed_at, outcome.valid_since)
                 return self.deliver(outcome.flags, <object> outcome.value, outcome.changed_at, result)
-        return self.start(runtime, frame, result)
+        return self.start(runtime, frame, ensure_node(ingredient.table, self.key) if node is None else node, result)
 
-    cdef PySendResult start(self, Runtime runtime, Frame frame, PyObject **result) except PYGEN_ERROR:
+    cdef PySendResult start(self, Runtime runtime, Frame frame, Node node, PyObject **result) except PYGEN_ERROR:
         """The memo is not there, or may be out of date: begin to bring it up to date."""
         cdef DerivedIngredient ingredient = self.ingredient
-        cdef Node node = ensure_node(ingredient.table, self.key)
         if frame is not None:
             record(frame, node, NO_OUTCOME, 0)
         self.driver = new_driver(
@@ -362,6 +365,7 @@ cdef PyObject *fetch_next(Fetch self) except? NULL:
     return result
 
 
+picante_forbid_new(Fetch)
 cdef destructor _free_generally = (<PyTypeObject *> Fetch).tp_dealloc
 (<PyTypeObject *> Fetch).tp_dealloc = <destructor> free_fetch
 picante_set_slots(Fetch, <void *> fetch_await, <void *> fetch_send, <void *> fetch_next)
@@ -380,14 +384,8 @@ cdef object poisoned(Node node, Failure failure, uint64_t revision):
     return error
 
 
-cdef tuple _deps(Node node):
-    cdef list deps = []
-    cdef uint32_t i
-    cdef Node dep
-    for i in range(node.n_edges):
-        if node.edges[i].dep != NULL:
-            dep = <Node> node.edges[i].dep
-            deps.append(new_dep(int((<Table> dep.table).kind), node_key(dep)))
+cdef tuple _deps(list nodes):
+    deps = [new_dep(int((<Table> (<Node> node).table).kind), node_key(<Node> node)) for node in nodes]
     return tuple(dict.fromkeys(deps))
 
 

@@ -21,17 +21,15 @@ from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 
 from picante._core.awaitable cimport (
-    PYGEN_ERROR, PYGEN_NEXT, PYGEN_RETURN, PyObject_SelfIter, awaitable_iterator, is_one_shot, picante_set_slots,
-    stop_with, take_raised,
+    PYGEN_ERROR, PYGEN_NEXT, PYGEN_RETURN, PyObject_SelfIter, awaitable_iterator, is_one_shot, picante_forbid_new,
+    picante_set_slots, stop_with, take_raised,
 )
 from picante._core.commit cimport commit, failure_of, one_shot_error, release_reads
-from picante._core.errors import CycleError
 from picante._core.frame cimport (
-    begin_frame, end_frame, find_cycle, frame_at, frame_var, running_loop, stop_waiting, wait_for,
+    add_waiter, begin_frame, end_frame, find_cycle, frame_at, frame_var, remove_waiter, running_loop,
 )
-from picante._core.ingredient cimport Ingredient, describe, ingredient_of
-from picante._core.key cimport new_dyn_key
-from picante._core.node cimport FAILED, VALUE, Table, node_key
+from picante._core.ingredient cimport Ingredient, cycle_error, describe, ingredient_of
+from picante._core.node cimport FAILED, VALUE
 from picante._core.runtime cimport emit_query_changed
 from picante._core.store cimport enter_view, leave_view, sweep
 from picante._core.verify cimport EXECUTE, WAIT, Outcome, Step, new_walk, outcome_at
@@ -191,6 +189,8 @@ cdef class Driver:
         cdef Ingredient ingredient = ingredient_of(node)
         cdef Frame frame
         error = value = None
+        if ingredient is None:
+            return self.walk.give_up(node)
         if picante_stack_is_low():
             loop = running_loop()
             if loop is not None:
@@ -222,16 +222,25 @@ cdef class Driver:
 
     cdef int begin_waiting(self, Node node) except -1:
         """Wait for the end of the computation of `node` that is under way (r[cell.waiter])."""
-        cdef Frame frame = frame_at(node, self.view)
-        cdef list stack = find_cycle(self.outer, frame, self.walk.path)
-        if stack is not None:
-            raise _cycle_error(stack)
+        cdef Frame frame
+        cdef list stack
         loop = running_loop()
         if loop is None:
             raise RuntimeError(
                 f"{describe(node)} is being computed elsewhere, and waiting for it takes a running asyncio event loop."
             )
-        self.future = wait_for(frame, self.outer, loop)
+        self.future = loop.create_future()
+        # From here on nothing else runs until this driver is among the waiters. It had to be made first: in making a
+        # future the computation may have ended, and nobody would ever wake who came too late.
+        frame = frame_at(node, self.view)
+        if frame is None:
+            self.walk.interruptions += 1
+            return 0
+        stack = find_cycle(self.outer, frame, self.walk.path)
+        if stack is None:
+            add_waiter(frame, self.future, loop, self.outer)
+        else:
+            raise cycle_error(stack)
         self.awaited = frame
         self.inner = awaitable_iterator(self.future)
         return 0
@@ -318,7 +327,7 @@ cdef class Driver:
     cdef int abort(self) except -1:
         """End the access without an outcome, wherever it stands; what it was computing is as before."""
         cdef Frame frame = self.frame
-        if self.ended:
+        if self.ended or self.view is None:  # or never begun
             return 0
         self.ended = True
         inner, self.inner = self.inner, None
@@ -329,7 +338,7 @@ cdef class Driver:
                 _cancel_soon(self.task)
         finally:
             if self.awaited is not None:
-                stop_waiting(self.awaited, self.future)
+                remove_waiter(self.awaited, self.future)
             if frame is not None:
                 self.frame = None
                 end_frame(frame)
@@ -366,14 +375,6 @@ cdef int _cancel_soon(task) except -1:
     except RuntimeError:
         pass  # its loop is closed: it will never take another step
     return 0
-
-
-cdef object _cycle_error(list nodes):
-    stack, names = [], []
-    for node in nodes:
-        stack.append(new_dyn_key(int((<Table> (<Node> node).table).kind), node_key(<Node> node)))
-        names.append(describe(<Node> node))
-    return CycleError(stack[-1], stack[:-1], names=names)
 
 
 cdef object thrown_exception(kind, value, traceback):
@@ -416,4 +417,5 @@ cdef PyObject *driver_next(Driver driver) except? NULL:
     return result
 
 
+picante_forbid_new(Driver)
 picante_set_slots(Driver, <void *> PyObject_SelfIter, <void *> driver_send, <void *> driver_next)

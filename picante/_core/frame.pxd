@@ -27,8 +27,8 @@ cdef class Frame:
     cdef uint32_t capacity
     cdef uint32_t *index       # an open hash of positions + 1, once a list would be slow to search
     cdef uint32_t index_mask
-    # -- who waits for it: future, its loop, the waiting Frame or None, future, ...
-    cdef list waiters
+    # -- who waits for it: the future's address -> (future, its loop, the waiting Frame or None)
+    cdef dict waiters
     # -- scratch of the search for cycles
     cdef uint64_t visited
     cdef PyObject *next_visited
@@ -48,6 +48,6 @@ cdef int end_frame(Frame frame) except -1
 cdef int record(Frame frame, Node node, uint64_t changed_at, uint64_t valid_since) except -1
 
 cdef object running_loop()
-cdef object wait_for(Frame frame, Frame waiting, object loop)
-cdef int stop_waiting(Frame frame, object future) except -1
+cdef int add_waiter(Frame frame, object future, object loop, Frame waiting) except -1
+cdef int remove_waiter(Frame frame, object future) except -1
 cdef list find_cycle(Frame waiting, Frame wanted, list path)

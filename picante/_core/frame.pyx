@@ -14,11 +14,13 @@ cimport cython
 import sys
 
 from cpython.contextvars cimport PyContextVar_Get, PyContextVar_New
+from cpython.dict cimport PyDict_Next
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Realloc
 from cpython.ref cimport Py_DECREF
+from cpython.tuple cimport PyTuple_GET_ITEM
 
-from picante._core.node cimport NO_OUTCOME
+from picante._core.node cimport NO_OUTCOME, begin_transition, end_transition
 
 cdef object frame_var = PyContextVar_New("picante_frame", NULL)
 cdef Py_ssize_t n_running = 0
@@ -69,7 +71,7 @@ cdef int begin_frame(Frame frame) except -1:
 cdef int end_frame(Frame frame) except -1:
     """Nothing is recorded from here on, the node can be computed again, and who waited looks again (r[cell.waiter])."""
     cdef Frame before
-    cdef list waiters
+    cdef dict waiters
     global n_running
     if frame.ended:
         return 0
@@ -181,34 +183,32 @@ cdef object running_loop():
     return None if asyncio is None else asyncio._get_running_loop()
 
 
-cdef object wait_for(Frame frame, Frame waiting, object loop):
-    """A future of `loop` that is done once `frame` has ended; `waiting` is the query that waits, or None."""
-    future = loop.create_future()
-    if frame.waiters is None:
-        frame.waiters = []
-    frame.waiters += (future, loop, waiting)
-    return future
-
-
-cdef int stop_waiting(Frame frame, object future) except -1:
-    cdef Py_ssize_t i
-    if frame.waiters is not None:
-        for i in range(0, len(frame.waiters), 3):
-            if frame.waiters[i] is future:
-                del frame.waiters[i:i + 3]
-                break
+cdef int add_waiter(Frame frame, object future, object loop, Frame waiting) except -1:
+    """Let `future` of `loop` be done once `frame` has ended; `waiting` is the query that waits, or None."""
+    cdef bint collecting = begin_transition()  # nobody may slip in between the search for a cycle and this
+    try:
+        if frame.waiters is None:
+            frame.waiters = {}
+        frame.waiters[<size_t> <PyObject *> future] = (future, loop, waiting)
+    finally:
+        end_transition(collecting)
     return 0
 
 
-cdef int _wake(list waiters) except -1:
-    cdef Py_ssize_t i
+cdef int remove_waiter(Frame frame, object future) except -1:
+    if frame.waiters is not None:
+        frame.waiters.pop(<size_t> <PyObject *> future, None)
+    return 0
+
+
+cdef int _wake(dict waiters) except -1:
     here = running_loop()
-    for i in range(0, len(waiters), 3):
-        if waiters[i + 1] is here:
-            _set_done(waiters[i])
+    for future, loop, _ in waiters.values():
+        if loop is here:
+            _set_done(future)
         else:
             try:
-                waiters[i + 1].call_soon_threadsafe(_set_done, waiters[i])
+                loop.call_soon_threadsafe(_set_done, future)
             except RuntimeError:
                 pass  # that loop is closed: nobody waits there any more
     return 0
@@ -235,7 +235,8 @@ cdef list find_cycle(Frame waiting, Frame wanted, list path):
     global _searches
     cdef Frame each, other
     cdef PyObject *last
-    cdef Py_ssize_t i
+    cdef PyObject *entry
+    cdef Py_ssize_t position
     if waiting is None:
         return None
     _searches += 1
@@ -248,8 +249,9 @@ cdef list find_cycle(Frame waiting, Frame wanted, list path):
         if each.parent is not None:
             last = _visit(each.parent, each, last)
         if each.waiters is not None:
-            for i in range(2, PyList_GET_SIZE(each.waiters), 3):
-                other = <object> PyList_GET_ITEM(each.waiters, i)
+            position = 0
+            while PyDict_Next(each.waiters, &position, NULL, &entry):
+                other = <object> PyTuple_GET_ITEM(<tuple> entry, 2)
                 if other is not None:
                     last = _visit(other, each, last)
         if each.next_visited == NULL:

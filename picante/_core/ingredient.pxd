@@ -26,6 +26,7 @@ cdef class Ingredient:
     cdef object eq               # the user's equality, or None
     cdef object compute          # derived ones: the user's function
     cdef Table table             # its records, once it has met its database
+    cdef PyObject *link          # that table's Link; a reference of our own that no tp_clear takes away
     cdef Store store
     cdef Runtime runtime         # that of the database itself, not of a snapshot
     cdef object database         # a weak reference to the database, for a quick look
@@ -46,3 +47,5 @@ cdef int init_ingredient(Ingredient ingredient, kind, name, eq) except -1
 cdef int check_view(Frame frame, Runtime runtime, Ingredient ingredient) except -1
 cdef Ingredient ingredient_of(Node node)
 cdef str describe(Node node)
+cdef str describe_key(Ingredient ingredient, object key)
+cdef object cycle_error(list nodes)

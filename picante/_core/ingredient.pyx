@@ -6,9 +6,12 @@ where its records are; a weak reference to `db` lets it skip that question on ev
 
 import weakref
 
-from picante._core.errors import DuplicateKindError, ForeignDatabaseError
+from cpython.ref cimport Py_DECREF, Py_INCREF
+
+from picante._core.errors import CycleError, DuplicateKindError, ForeignDatabaseError
+from picante._core.key cimport Handle, new_dyn_key
 from picante._core.key import QueryKindId
-from picante._core.node cimport Table
+from picante._core.node cimport Link, Table, node_key
 from picante._core.store cimport table_for
 
 
@@ -23,8 +26,9 @@ cdef class Ingredient:
         raise TypeError(f"{self!r} cannot be pickled: it is a live part of its database. Save the cache instead.")
 
     def __dealloc__(self):
-        if self.table is not None and self.table.ingredient == <PyObject *> self:
-            self.table.ingredient = NULL
+        if self.link != NULL:
+            (<Link> self.link).ingredient = NULL
+            Py_DECREF(<Link> self.link)
 
     cdef Runtime bind(self, db):
         runtime = getattr(db, "runtime", None)
@@ -52,15 +56,17 @@ cdef class Ingredient:
     cdef int adopt(self, Store store) except -1:
         """Make the records of this kind in `store` those of this ingredient."""
         cdef Table table = table_for(store, self.kind)
-        if table.ingredient != NULL or table.had_ingredient:
-            other = <Ingredient> table.ingredient if table.ingredient != NULL else None
+        if table.link.ingredient != NULL or table.had_ingredient:
+            other = <Ingredient> table.link.ingredient if table.link.ingredient != NULL else None
             rival = "an ingredient that is gone" if other is None else other.name
             raise DuplicateKindError(
                 f"{self.name} and {rival} have the same kind, {self.kind!r}, in one database. "
                 "Give one of them another name or kind.",
                 kind=self.kind,
             )
-        table.ingredient = <PyObject *> self
+        table.link.ingredient = <PyObject *> self
+        Py_INCREF(table.link)
+        self.link = <PyObject *> table.link
         table.had_ingredient = True
         self.table = table
         self.store = store
@@ -91,18 +97,38 @@ cdef int check_view(Frame frame, Runtime runtime, Ingredient ingredient) except 
 
 cdef Ingredient ingredient_of(Node node):
     """The ingredient whose record `node` is, or None if it is gone."""
-    cdef PyObject *found = (<Table> node.table).ingredient
+    cdef PyObject *found = (<Table> node.table).link.ingredient
     return <Ingredient> found if found != NULL else None
 
 
 cdef str describe(Node node):
     """`node` as a person would write it: line_count('a.md')."""
     cdef Ingredient ingredient = ingredient_of(node)
-    name = ingredient.name.rpartition(".")[2] if ingredient is not None else f"kind_{int((<Table> node.table).kind)}"
-    key = node.key
+    if ingredient is not None:
+        return describe_key(ingredient, node.key)
+    return f"kind_{int((<Table> node.table).kind)}({_safe_repr(node.key)})"
+
+
+cdef str describe_key(Ingredient ingredient, object key):
+    name = ingredient.name.rpartition(".")[2]
+    if type(key) is tuple:
+        return f"{name}({', '.join([_safe_repr(part) for part in key])})"
+    if isinstance(key, Handle) and type(key)._kind == ingredient.kind:
+        return _safe_repr(key)  # a record: its handle says all
+    return f"{name}({_safe_repr(key)})"
+
+
+cdef str _safe_repr(object value):
     try:
-        if type(key) is tuple:
-            return f"{name}({', '.join([repr(part) for part in key])})"
-        return f"{name}({key!r})"
+        return repr(value)
     except Exception:  # a user's __repr__; the message that is being made matters more
-        return f"{name}(<{type(key).__qualname__}>)"
+        return f"<{type(value).__qualname__}>"
+
+
+cdef object cycle_error(list nodes):
+    """The `CycleError` of a loop: the nodes from the outermost on, the one that was asked for again last."""
+    stack, names = [], []
+    for node in nodes:
+        stack.append(new_dyn_key(int((<Table> (<Node> node).table).kind), node_key(<Node> node)))
+        names.append(describe(<Node> node))
+    return CycleError(stack[-1], stack[:-1], names=names)

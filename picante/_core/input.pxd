@@ -3,17 +3,25 @@
 cimport cython
 from libc.stdint cimport uint32_t, uint64_t
 
+from picante._core.frame cimport Frame
 from picante._core.ingredient cimport Ingredient
 from picante._core.node cimport Node
-from picante._core.runtime cimport Runtime, Write
+from picante._core.runtime cimport Runtime
 from picante._core.store cimport View
 
 
 @cython.final
 cdef class InputIngredient(Ingredient):
-    cdef uint64_t write(self, Runtime runtime, key, uint32_t flags, value) except? 0
-    cdef int compare_parts(self, Write write) except -1
+    cdef readonly tuple fields   # the names of the items, where values are records
+
+    cdef uint64_t write(self, Runtime runtime, key, uint32_t flags, value, dict fields) except? 0
+    cdef object field_at(self, db, key, Py_ssize_t position)
     cdef Node slot(self, key)
-    cdef Node new_part(self, Node slot, value)
+    cdef Node part(self, Node slot, name)
+    cdef Node new_part(self, Node slot, name)
+    cdef list keys_in_batch(self, list keys)
+    cdef object not_found(self, key)
+    cdef tuple value_now(self, Node slot)
     cdef tuple read(self, Runtime runtime, key)
+    cdef tuple read_at(self, Frame frame, Node node, Node slot, View view)
     cdef tuple value_at(self, Node slot, View view)

@@ -9,19 +9,23 @@ cimport cython
 from types import GenericAlias
 
 from cpython.ref cimport PyObject
+from cpython.tuple cimport PyTuple_GET_ITEM
 from libc.stdint cimport uint32_t, uint64_t
 
-from picante._core.equality cimport outcomes_equal
+from picante._core.batch cimport Batch, current_batch, merged, n_open, pending_write
+from picante._core.change cimport Write
+from picante._core.equality cimport outcomes_equal, same
 from picante._core.errors import InputNotFoundError
 from picante._core.frame cimport Frame, current_frame, record
-from picante._core.ingredient cimport check_view, describe, init_ingredient, runtime_of
+from picante._core.ingredient cimport check_view, describe_key, init_ingredient, runtime_of
 from picante._core.key cimport Key
 from picante._core.key import Revision
 from picante._core.node cimport (
-    ABSENT, OUTCOME, PART, VALUE, Table, Version, ensure_node, find_node, find_version,
+    ABSENT, OUTCOME, PART, VALUE, Table, Version, begin_transition, end_transition, ensure_node, find_node,
+    find_version,
 )
-from picante._core.runtime cimport Runtime, Write
-from picante._core.store cimport Store, View
+from picante._core.runtime cimport Runtime
+from picante._core.store cimport Store, View, sweep
 
 cdef str PRESENCE = "presence"
 
@@ -36,6 +40,7 @@ cdef class InputIngredient(Ingredient):
         kind: a number or `QueryKindId` that no other ingredient of the database has.
         name: what messages call it.
         eq: decides whether a new value equals the old one; by default types and structure do.
+        fields: names, where values are records: tuples of so many items that can be read one by one (`get_field`).
 
     >>> class Db:
     ...     def __init__(self):
@@ -48,14 +53,16 @@ cdef class InputIngredient(Ingredient):
     'hello'
     """
 
-    def __init__(self, kind, name, *, eq=None):
+    def __init__(self, kind, name, *, eq=None, fields=()):
         init_ingredient(self, kind, name, eq)
+        self.fields = tuple(fields)
 
     cdef int adopt(self, Store store) except -1:
         Ingredient.adopt(self, store)
         cdef Node members = Node()
         members.table = <PyObject *> self.table
         members.key = Key.from_bytes(b"")
+        members.encoded = b""
         members.flags = VALUE | PART
         self.table.members = members
         return 0
@@ -84,49 +91,58 @@ cdef class InputIngredient(Ingredient):
             WriteInQueryError: called inside a query.
             SnapshotFrozenError: `db` is a snapshot.
         """
-        return Revision(self.write(runtime_of(self, db), key, VALUE, value))
+        if self.fields and (type(value) is not tuple or len(value) != len(self.fields)):
+            raise TypeError(f"A record of {self.name} is a tuple of {len(self.fields)}: {', '.join(self.fields)}.")
+        return Revision(self.write(runtime_of(self, db), key, VALUE, value, None))
+
+    def set_fields(self, db, key, fields):
+        """Set some fields of the record `key`, by position: `{1: "# hello"}`.
+
+        Raises:
+            InputNotFoundError: there is no such record. In a batch others may remove it; then the batch raises.
+        """
+        cdef Runtime runtime = runtime_of(self, db)
+        runtime.check_writable()
+        if self.value_now(find_node(self.table, key)) is None:
+            raise self.not_found(key)
+        for position in fields:
+            if not 0 <= position < len(self.fields):
+                raise IndexError(f"A record of {self.name} has {len(self.fields)} fields, and none at {position!r}.")
+        return Revision(self.write(runtime, key, VALUE, None, dict(fields)))
 
     def remove(self, db, key):
         """Remove the input `key`; whether there was one (r[input.remove]). Raises as `set` does."""
         cdef Runtime runtime = runtime_of(self, db)
         runtime.check_writable()
-        cdef Node slot = find_node(self.table, key)
-        if slot is None or not slot.flags & VALUE:
+        if self.value_now(find_node(self.table, key)) is None:
             return False
-        self.write(runtime, key, ABSENT, None)
+        self.write(runtime, key, ABSENT, None, None)
         return True
 
-    cdef uint64_t write(self, Runtime runtime, key, uint32_t flags, value) except? 0:
+    cdef uint64_t write(self, Runtime runtime, key, uint32_t flags, value, dict fields) except? 0:
         runtime.check_writable()
         cdef Write write = Write()
+        cdef Batch batch = current_batch(self.store)
         cdef uint64_t revision = 0
+        write.ingredient = self
+        write.compare = compare_write
         write.is_last = find_node(self.table, key) is None
         write.slot = self.slot(key)
         write.flags = flags
         write.value = value
+        write.fields = fields
+        if batch is not None:
+            batch.add(write)
+            return self.store.present.revision
         while revision == 0:
-            write.replaces = write.slot.changed_at
-            if write.slot.flags & OUTCOME == flags and (
-                flags == ABSENT or outcomes_equal(self.eq, write.slot.value, value)
-            ):
-                if write.slot.changed_at == write.replaces:
-                    return write.replaces
-                continue  # the user's __eq__ has set this very input
-            self.compare_parts(write)
+            if not write.compare(write):
+                revision = write.replaces
+                break
             revision = runtime.commit([write])
+        write.slot = None  # it may be of no use to anybody any more
+        if self.store.idle:
+            sweep(self.store)
         return revision
-
-    cdef int compare_parts(self, Write write) except -1:
-        """Find the parts of the slot that `write` changes."""
-        cdef dict parts = write.slot.parts
-        write.parts = None
-        write.n_parts = 0
-        if parts is None:
-            return 0
-        write.n_parts = len(parts)
-        if (write.slot.flags ^ write.flags) & VALUE:
-            write.parts = [parts[PRESENCE], bool(write.flags & VALUE)]
-        return 0
 
     # -- reading
 
@@ -134,7 +150,7 @@ cdef class InputIngredient(Ingredient):
         """The value of `key`, or `default` where there is none (r[input.get])."""
         cdef Runtime runtime = runtime_of(self, db)
         cdef Node slot
-        if runtime.view is None and current_frame() is None:
+        if runtime.view is None and not n_open and current_frame() is None:
             slot = find_node(self.table, key)
             return slot.value if slot is not None and slot.flags & VALUE else default
         found = self.read(runtime, key)
@@ -148,11 +164,38 @@ cdef class InputIngredient(Ingredient):
         """
         found = self.read(runtime_of(self, db), key)
         if found is None:
-            raise InputNotFoundError(
-                f"{describe(self.slot(key))} was never set, or was removed. Set it, or use get(), which has a default.",
-                kind=self.kind, key=Key.encode(key),
-            )
+            raise self.not_found(key)
         return found[0]
+
+    def get_field(self, db, key, Py_ssize_t position):
+        """One field of the record `key`. A query that read it reruns when this field changes, and for no other.
+
+        Raises:
+            InputNotFoundError: there is no such record.
+            IndexError: it has no field at `position`.
+        """
+        if not 0 <= position < len(self.fields):
+            raise IndexError(f"A record of {self.name} has {len(self.fields)} fields, and none at {position}.")
+        return self.field_at(db, key, position)
+
+    cdef object field_at(self, db, key, Py_ssize_t position):
+        cdef Runtime runtime = runtime_of(self, db)
+        cdef Frame frame = current_frame()
+        cdef Node slot
+        cdef View view
+        if frame is None:
+            if runtime.view is None and not n_open:
+                slot = find_node(self.table, key)
+                if slot is not None and slot.flags & VALUE:
+                    return <object> PyTuple_GET_ITEM(slot.value, position)
+            found = self.read(runtime, key)
+        else:
+            view = view_of(self, runtime, frame)
+            slot = self.slot(key)
+            found = self.read_at(frame, self.part(slot, position), slot, view)
+        if found is None:
+            raise self.not_found(key)
+        return found[0][position]
 
     def contains(self, db, key):
         """Whether there is an input `key`. A query that asked reruns when the answer changes, not with the value."""
@@ -160,16 +203,9 @@ cdef class InputIngredient(Ingredient):
         cdef Frame frame = current_frame()
         cdef View view = view_of(self, runtime, frame)
         if frame is None:
-            return self.value_at(find_node(self.table, key), view) is not None
+            return self.read(runtime, key) is not None
         cdef Node slot = self.slot(key)
-        there = self.value_at(slot, view) is not None
-        if slot.parts is None:
-            slot.parts = {}
-        cdef Node part = slot.parts.get(PRESENCE)
-        if part is None:
-            part = slot.parts.setdefault(PRESENCE, self.new_part(slot, bool(slot.flags & VALUE)))
-        record_at(frame, part, slot, view)
-        return there
+        return self.read_at(frame, self.part(slot, PRESENCE), slot, view) is not None
 
     def keys(self, db):
         """All keys, in the order in which they were inserted. A query that listed them reruns when the list changes."""
@@ -180,20 +216,41 @@ cdef class InputIngredient(Ingredient):
         cdef Node slot
         cdef list found = []
         cdef Version version
-        if frame is not None:
-            record_at(frame, table.members, table.members, view)
-        for nodes in (table.plain, table.encoded):
-            for slot in list(nodes.values()):
-                if slot.valid_since <= view.revision:
-                    if slot.flags & VALUE:
-                        found.append((slot.verified_at, slot.key))
-                else:
+        cdef bint collecting = begin_transition()  # all of one moment
+        try:
+            if frame is not None:
+                record_at(frame, table.members, table.members, view)
+            for nodes in (table.plain, table.encoded):
+                for slot in nodes.values():
+                    if slot.valid_since <= view.revision:
+                        if slot.flags & VALUE:
+                            found.append((slot.verified_at, slot.key))
+                        continue
                     version = find_version(slot, view.revision)
                     if version is not None and version.flags & VALUE:
                         found.append((version.ordinal, slot.key))
+        finally:
+            end_transition(collecting)
         if not table.in_order or view.pinned or table.plain and table.encoded:
             found.sort(key=_ordinal)
-        return [key for _, key in found]
+        keys = [key for _, key in found]
+        if n_open and frame is None and not view.pinned:
+            keys = self.keys_in_batch(keys)
+        return keys
+
+    cdef list keys_in_batch(self, list keys):
+        """`keys` as they are to be once the batch of this context is committed."""
+        cdef Batch batch = current_batch(self.store)
+        cdef Write write
+        if batch is None:
+            return keys
+        there = {Key.encode(key): key for key in keys}
+        for write in batch.writes.values():
+            if write.ingredient is self and write.flags & VALUE:
+                there.setdefault(Key.encode(write.slot.key), write.slot.key)
+            elif write.ingredient is self:
+                there.pop(Key.encode(write.slot.key), None)
+        return list(there.values())
 
     # -- the pieces
 
@@ -204,25 +261,60 @@ cdef class InputIngredient(Ingredient):
             node.flags |= ABSENT
         return node
 
-    cdef Node new_part(self, Node slot, value):
-        """What a slot is asked for besides its value, as it is now and as long as it is known to have been so."""
+    cdef Node part(self, Node slot, name):
+        """The node of a part of `slot`: PRESENCE, or the position of a field."""
+        cdef Node fresh
+        cdef dict parts
+        cdef uint64_t changed_at
+        while True:
+            if slot.parts is not None and name in slot.parts:
+                return slot.parts[name]
+            changed_at = slot.changed_at
+            fresh = self.new_part(slot, name)  # may run user code, which may set this very input
+            parts = {name: fresh}
+            if slot.changed_at == changed_at:
+                if slot.parts is None:
+                    slot.parts = parts
+                return slot.parts.setdefault(name, fresh)
+
+    cdef Node new_part(self, Node slot, name):
+        """A part as it is now, and as long as it is known to have been so."""
         cdef Node part = Node()
         cdef Version version
+        cdef list versions = [] if slot.history is None else list(slot.history)
         part.table = slot.table
         part.key = slot.key
-        part.value = value
+        part.encoded = slot.encoded
         part.flags = VALUE | PART
         part.changed_at = slot.changed_at
         part.valid_since = slot.valid_since
-        if slot.flags & VALUE and slot.history is not None:
-            for version in slot.history:  # other values of the same stay: same place in the order of insertion
-                if (
-                    version.flags & VALUE and version.ordinal == slot.verified_at
-                    and version.valid_since < part.valid_since
-                ):
-                    part.changed_at = version.changed_at
-                    part.valid_since = version.valid_since
+        versions.sort(key=_valid_since, reverse=True)
+        for version in versions:
+            if not slot.flags & version.flags & VALUE:
+                break
+            if name == PRESENCE:
+                if version.ordinal != slot.verified_at:
+                    break  # it was removed in between
+            elif version.valid_until + 1 != part.valid_since or not same(version.value[name], slot.value[name]):
+                break  # nothing is known of the time in between
+            part.changed_at = version.changed_at
+            part.valid_since = version.valid_since
         return part
+
+    cdef object not_found(self, key):
+        return InputNotFoundError(
+            f"{describe_key(self, key)} was never set, or was removed. Set it, or use get(), which has a default.",
+            kind=self.kind, key=Key.encode(key),
+        )
+
+    cdef tuple value_now(self, Node slot):
+        """What a direct read sees, outside of any query: what waits in the batch of this context goes first."""
+        cdef Write write = pending_write(self.store, slot)
+        if write is None:
+            return (slot.value,) if slot is not None and slot.flags & VALUE else None
+        if write.fields is None:
+            return (write.value,) if write.flags & VALUE else None
+        return (merged(slot.value, write.fields),) if slot.flags & VALUE else None
 
     cdef tuple read(self, Runtime runtime, key):
         """The value of `key` in a tuple, recorded as read, or None where it is absent."""
@@ -230,10 +322,19 @@ cdef class InputIngredient(Ingredient):
         cdef View view = view_of(self, runtime, frame)
         cdef Node slot
         if frame is None:
-            return self.value_at(find_node(self.table, key), view)
+            slot = find_node(self.table, key)
+            return self.value_now(slot) if runtime.view is None else self.value_at(slot, view)
         slot = self.slot(key)
-        record_at(frame, slot, slot, view)
-        return self.value_at(slot, view)
+        return self.read_at(frame, slot, slot, view)
+
+    cdef tuple read_at(self, Frame frame, Node node, Node slot, View view):
+        """Record that `node`, `slot` or a part of it, was read, and return the value of `slot` of the same moment."""
+        cdef bint collecting = begin_transition()
+        try:
+            record_at(frame, node, slot, view)
+            return self.value_at(slot, view)
+        finally:
+            end_transition(collecting)
 
     cdef tuple value_at(self, Node slot, View view):
         cdef Version version
@@ -247,6 +348,46 @@ cdef class InputIngredient(Ingredient):
 
 def _ordinal(pair):
     return pair[0]
+
+
+def _valid_since(version):
+    return (<Version> version).valid_since
+
+
+cdef bint compare_write(Write write) except -1:
+    """Compare with what the slot holds now (r[input.set]); False if it holds that already."""
+    cdef InputIngredient ingredient = write.ingredient
+    cdef Node slot = write.slot
+    cdef bint is_same
+    while True:
+        write.replaces = slot.changed_at
+        if write.fields is not None:
+            if not slot.flags & VALUE:
+                raise ingredient.not_found(slot.key)
+            write.value = merged(slot.value, write.fields)
+        is_same = slot.flags & OUTCOME == write.flags and (
+            write.flags == ABSENT or outcomes_equal(ingredient.eq, slot.value, write.value)
+        )
+        if not is_same:
+            write.parts = changed_parts(slot, write)
+            return True
+        if slot.changed_at == write.replaces:
+            return False
+        # The user's __eq__ has set this very input: once more.
+
+
+cdef list changed_parts(Node slot, Write write):
+    """The parts of the slot that `write` changes."""
+    cdef list changed = []
+    old = slot.value
+    write.n_parts = 0
+    if slot.parts is None:
+        return changed
+    write.n_parts = len(slot.parts)
+    for name, part in list(slot.parts.items()):
+        if (slot.flags ^ write.flags) & VALUE or name != PRESENCE and not same(old[name], write.value[name]):
+            changed.append(part)
+    return changed
 
 
 cdef View view_of(InputIngredient ingredient, Runtime runtime, Frame frame):

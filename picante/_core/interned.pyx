@@ -58,16 +58,18 @@ cdef class InternedIngredient(Ingredient):
             ids, key = self.plain, value
         else:
             ids, key = self.encoded, encode_key(value)
-        number = ids.get(key)
-        if number is None:
-            if len(self.values) > 0xFFFF_FFFF:
+        while True:
+            number = ids.get(key)
+            if number is not None:
+                return number
+            next_one = len(self.values)
+            if next_one > 0xFFFF_FFFF:
                 raise OverflowError(f"{self.name} has given out all of its 4,294,967,296 ids.")
-            # Nothing runs between the two lines that could intern the same value.
-            number = intern_id(<uint32_t> len(self.values))
-            number = ids.setdefault(key, number)
-            if number == len(self.values):
+            number = intern_id(<uint32_t> next_one)
+            # Making the id may have collected garbage, whose finalizers may have interned something.
+            if len(self.values) == next_one and key not in ids:
+                ids[key] = number
                 self.values.append(value)
-        return number
 
     def get(self, db, id):
         """The value that `id` stands for (r[interned.get]).

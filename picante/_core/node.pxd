@@ -58,6 +58,7 @@ cdef class Node:
     # -- identity
     cdef PyObject *table       # the Table that owns it; borrowed
     cdef object key            # the key as the user gave it
+    cdef bytes encoded         # its encoding, if it is found by that
     # -- the current outcome
     cdef object value
     cdef uint32_t flags
@@ -77,11 +78,18 @@ cdef class Node:
 
 
 @cython.final
+cdef class Link:
+    """The way from a table to its ingredient. Refers to nothing that the collector knows, so it is never cleared."""
+
+    cdef PyObject *ingredient  # the Ingredient whose records they are, borrowed; NULL once it is gone
+
+
+@cython.final
 cdef class Table:
     """All nodes of one kind, by key. Owns them: a node lives as long as it is in its table."""
 
     cdef readonly object kind
-    cdef PyObject *ingredient  # the Ingredient whose records these are, or NULL; borrowed
+    cdef Link link
     cdef dict plain            # keys whose own equality is the typed one
     cdef dict encoded          # all others, by their encoding
     cdef bint had_ingredient   # an ingredient has adopted it, even if that one is gone
@@ -137,7 +145,8 @@ cdef Version copy_current(Node node, uint64_t valid_until)
 
 cdef Node find_node(Table table, object key)
 cdef Node ensure_node(Table table, object key)
-cdef int forget_node(Table table, Node node) except -1
+cdef Node record_of(Node part)
+cdef int forget_node(Node node) except -1
 
 cdef Edge *reserve_edges(list deps) except? NULL
 cdef bint same_deps(Node node, list deps) noexcept

@@ -12,11 +12,11 @@ both sides. Nothing in this file runs user code: it can be called in the middle 
 """
 
 cimport cython
-from cpython.dict cimport PyDict_GetItemWithError, PyDict_SetItem
+from cpython.dict cimport PyDict_GetItemWithError
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 
-from picante._core.key cimport Key, encode_key, is_plain_key
+from picante._core.key cimport Key, encode_key, is_plain_key, new_key
 
 
 @cython.final
@@ -41,8 +41,15 @@ cdef class Node:
 
 
 @cython.final
+cdef class Link:
+    pass
+
+
+@cython.final
+@cython.no_gc_clear  # its dicts break all cycles; a node that is on its way out may still ask for its link
 cdef class Table:
     def __cinit__(self, kind):
+        self.link = Link()
         self.kind = kind
         self.plain = {}
         self.encoded = {}
@@ -89,48 +96,62 @@ cdef Version copy_current(Node node, uint64_t valid_until):
 # -- tables
 
 
-cdef Node find_node(Table table, object key):
-    cdef PyObject *found
+cdef inline bytes _encoding(object key):
+    """What finds `key` among the encoded, or None if it is found by itself."""
     if is_plain_key(key):
+        return None
+    return (<Key> key).bytes if type(key) is Key else encode_key(key)
+
+
+cdef inline Node _find(Table table, object key, bytes encoded):
+    cdef PyObject *found
+    if encoded is None:
         found = PyDict_GetItemWithError(table.plain, key)
-    elif type(key) is Key:  # bytes that nobody here can decode
-        found = PyDict_GetItemWithError(table.encoded, (<Key> key).bytes)
     else:
-        found = PyDict_GetItemWithError(table.encoded, encode_key(key))
+        found = PyDict_GetItemWithError(table.encoded, encoded)
     return <Node> found if found != NULL else None
 
 
+cdef Node find_node(Table table, object key):
+    return _find(table, key, _encoding(key))
+
+
 cdef Node ensure_node(Table table, object key):
-    """The node of `key`, made and vacant where there was none."""
-    cdef Node node = find_node(table, key)
-    if node is not None:
-        return node
-    cdef Node fresh = Node()
-    fresh.table = <PyObject *> table
-    fresh.key = key
-    node = find_node(table, key)  # making an object may collect garbage, and a finalizer may have been faster
-    if node is not None:
-        return node
-    if is_plain_key(key):
-        PyDict_SetItem(table.plain, key, fresh)
-    else:
-        PyDict_SetItem(table.encoded, (<Key> key).bytes if type(key) is Key else encode_key(key), fresh)
-    return fresh
+    """The node of `key`, made and vacant where there was none. Encodes once: encoding may run user code."""
+    cdef bytes encoded = _encoding(key)
+    cdef Node node = _find(table, key, encoded), fresh
+    if node is None:
+        fresh = Node()
+        fresh.table = <PyObject *> table
+        fresh.key = key
+        fresh.encoded = encoded
+        if encoded is None:
+            return table.plain.setdefault(key, fresh)
+        return table.encoded.setdefault(encoded, fresh)
+    if type(node.key) is Key and type(key) is not Key:
+        node.key = key  # it was made for bytes that nobody could decode then
+    return node
 
 
-cdef int forget_node(Table table, Node node) except -1:
-    if is_plain_key(node.key):
-        table.plain.pop(node.key, None)
-    elif type(node.key) is Key:
-        table.encoded.pop((<Key> node.key).bytes, None)
-    else:
-        table.encoded.pop(encode_key(node.key), None)
+cdef Node record_of(Node part):
+    """The node of the record that `part` is a part of, or None."""
+    return _find(<Table> part.table, part.key, part.encoded)
+
+
+cdef int forget_node(Node node) except -1:
+    """Take `node` out of its table; runs no user code."""
+    cdef Table table = <Table> node.table
+    if record_of(node) is node:
+        if node.encoded is None:
+            del table.plain[node.key]
+        else:
+            del table.encoded[node.encoded]
     return 0
 
 
 cdef object node_key(Node node):
     """The `Key` of the record that `node` is, or is a part of."""
-    return node.key if type(node.key) is Key else Key.encode(node.key)
+    return Key.encode(node.key) if node.encoded is None else new_key(node.encoded)
 
 
 # -- edges

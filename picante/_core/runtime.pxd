@@ -8,19 +8,6 @@ from picante._core.store cimport Store, View
 
 
 @cython.final
-cdef class Write:
-    """One input slot that is to hold something else, compared with what it holds beforehand."""
-
-    cdef Node slot
-    cdef uint32_t flags        # VALUE or ABSENT
-    cdef object value
-    cdef uint64_t replaces     # the outcome that it was compared with
-    cdef bint is_last          # the slot was made for this write: it is the last of its table
-    cdef list parts            # the parts that change: Node, its value, Node, its value, ...
-    cdef Py_ssize_t n_parts    # how many parts there were to compare
-
-
-@cython.final
 cdef class Runtime:
     cdef Store store
     cdef View view             # the pinned view of a snapshot; None: the present one

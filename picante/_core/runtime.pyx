@@ -8,6 +8,7 @@ old and new, which runs user code, comes before it; telling subscribers comes af
 cimport cython
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 
+from picante._core.change cimport Write, apply_write, collect_changed, is_up_to_date
 from picante._core.errors import DecodeError, SnapshotFrozenError, WriteInQueryError
 from picante._core.events import (
     EventHub, InputRemoved, InputSet, QueryChanged, QueryInvalidated, RevisionBumped, RevisionSet,
@@ -16,15 +17,10 @@ from picante._core.frame cimport current_frame
 from picante._core.key cimport Dep, DynKey
 from picante._core.key import Revision
 from picante._core.node cimport (
-    ABSENT, FAILED, MARKED, PART, UNLINKED, VALUE, Table, Version, begin_transition, collect_dependents,
+    ABSENT, FAILED, MARKED, UNLINKED, VALUE, Table, Version, begin_transition, collect_dependents,
     drop_edges, end_transition, ensure_node, find_version, holds_at, node_key, replace_edges, reserve_edges,
 )
-from picante._core.store cimport advance, keep_current, mark_from, sweep, table_for
-
-
-@cython.final
-cdef class Write:
-    pass
+from picante._core.store cimport advance, mark_from, sweep, table_for
 
 
 @cython.final
@@ -67,8 +63,7 @@ cdef class Runtime:
         Memos stay valid; only failures end with their revision.
         """
         self.check_writable()
-        self.commit(None)
-        return Revision(self.store.present.revision)
+        return Revision(self.commit(None))
 
     def set_current_revision(self, revision):
         """Go forward to `revision`; meant for restoring a cache (r[revision.set]).
@@ -147,22 +142,20 @@ cdef class Runtime:
         try:
             if writes is not None:
                 for write in writes:
-                    if write.slot.changed_at != write.replaces or write.n_parts != _n_parts(write.slot):
+                    if not is_up_to_date(write):
                         return 0
             revision = store.present.revision + 1
             until = advance(store, revision)
             if writes is not None:
                 for write in writes:
-                    _apply(store, write, revision, until, trash)
+                    apply_write(store, write, revision, until, trash)
                 if listening:
                     for write, (found, seen) in zip(writes, invalidated):
-                        _collect(write, found, seen)
+                        collect_changed(write, found, seen)
         finally:
             end_transition(collecting)
         if self.hub is not None:
             self._announce(revision, writes, invalidated)
-        if store.idle:
-            sweep(store)
         return revision
 
     def _announce(self, uint64_t number, list writes, list invalidated):
@@ -193,27 +186,29 @@ cdef class Runtime:
 
     def update_query_deps(self, query, deps):
         """Say what `query` depends on, in place of what was recorded (r[runtime.update-deps])."""
+        self.check_writable()
         cdef Node node = self.node_of(query)
-        cdef list nodes = []
+        cdef list nodes = list(dict.fromkeys([self.node_of(dep) for dep in deps]))
         cdef uint32_t i
-        for dep in deps:
-            dep_node = self.node_of(dep)
-            if dep_node not in nodes:
-                nodes.append(dep_node)
         cdef bint collecting = begin_transition()
         try:
             edges = reserve_edges(nodes)
             for i in range(<uint32_t> PyList_GET_SIZE(nodes)):
                 edges[i].seen = (<Node> PyList_GET_ITEM(nodes, i)).changed_at
+            for i in range(node.n_edges):
+                if node.edges[i].dep != NULL:
+                    self.store.idle.append(<Node> node.edges[i].dep)
             replace_edges(node, edges, <uint32_t> PyList_GET_SIZE(nodes))
             node.flags &= ~UNLINKED
             if node.flags & (VALUE | FAILED) and not node.flags & MARKED:
                 # An unmarked node must not have marked dependencies; let it look at them when it is next asked for.
                 node.flags |= MARKED
                 node.verified_at = self.store.present.revision
-                mark_from(self.store, node, node.verified_at)
+            mark_from(self.store, node, self.store.present.revision)
         finally:
             end_transition(collecting)
+        del nodes
+        sweep(self.store)
 
     def clear_dependency_graph(self):
         """Forget all dependencies (r[runtime.clear-deps]).
@@ -224,6 +219,7 @@ cdef class Runtime:
         cdef Node node
         cdef bint collecting = begin_transition()
         try:
+            self.store.marks += 1
             for node in _all_nodes(self.store):
                 drop_edges(node)
                 if node.flags & (VALUE | FAILED) and (<Table> node.table).derived:
@@ -254,8 +250,10 @@ cdef class Runtime:
     def _notify(self, kind, key, changed_at, bint present):
         self.check_writable()
         cdef Node node = self.node_of(DynKey(kind, key))
-        if (<Table> node.table).ingredient == NULL:  # a record that is kept elsewhere: this call is all we learn of it
-            node.changed_at = node.valid_since = changed_at
+        if (<Table> node.table).link.ingredient == NULL:
+            # A record that is kept elsewhere: this call is all we learn of it, and each call tells of another outcome.
+            node.changed_at = max(<uint64_t> changed_at, node.changed_at + 1)
+            node.valid_since = min(<uint64_t> changed_at, self.store.present.revision)
             node.flags = VALUE if present else ABSENT
         if self.has_event_receivers():
             kind, key = _identity(node)
@@ -276,11 +274,16 @@ cdef class Runtime:
             for each in listed:
                 mark_from(self.store, <Node> each, present - 1 if present else 0)
                 collect_dependents(<Node> each, found, seen)
+            for each in found:
+                _end_at(<Node> each, present)
         finally:
             end_transition(collecting)
         if self.has_event_receivers():
             kind, key = _identity(node)
             self._emit_invalidated(found, kind, key)
+        self.store.idle.append(node)
+        del node, listed
+        sweep(self.store)
 
     def forward_deps(self):
         """What each query read: `dict[DynKey, tuple[Dep, ...]]`, made when asked for (r[dep.forward])."""
@@ -312,59 +315,13 @@ cdef class Runtime:
         return ensure_node(table, key)
 
 
-cdef int _apply(Store store, Write write, uint64_t revision, uint64_t until, list trash) except -1:
-    """Put one new outcome in place, and mark what may be affected (in a transition)."""
-    cdef Node slot = write.slot, part
-    cdef Table table = <Table> slot.table
-    cdef bint was_there = slot.flags & VALUE, is_there = write.flags & VALUE
-    cdef Py_ssize_t i
-    _change(store, slot, write.flags, write.value, revision, until, trash)
-    if was_there != is_there:
-        _change(store, table.members, VALUE | PART, None, revision, until, trash)
-        if is_there:
-            if not write.is_last:
-                table.in_order = False
-            table.last_ordinal += 1
-            slot.verified_at = table.last_ordinal
-            table.n_present += 1
+cdef void _end_at(Node node, uint64_t revision) noexcept:
+    """Let what marked `node` holds no longer be known to hold at `revision`, the present one."""
+    if node.flags & MARKED and node.verified_at >= revision:
+        if revision:
+            node.verified_at = revision - 1
         else:
-            table.n_present -= 1
-            store.idle.append(slot)
-    if write.parts is not None:
-        for i in range(0, PyList_GET_SIZE(write.parts), 2):
-            part = <Node> PyList_GET_ITEM(write.parts, i)
-            _change(store, part, VALUE | PART, <object> PyList_GET_ITEM(write.parts, i + 1), revision, until, trash)
-    return 0
-
-
-cdef int _change(
-    Store store, Node node, uint32_t flags, object value, uint64_t revision, uint64_t until, list trash
-) except -1:
-    if node.valid_since < revision:  # else a batch has changed it already
-        keep_current(store, node, until, revision, revision)
-    trash.append(node.value)
-    node.value = value
-    node.flags = flags
-    node.changed_at = node.valid_since = revision
-    mark_from(store, node, until)
-    return 0
-
-
-cdef int _collect(Write write, list found, set seen) except -1:
-    """All that depends on the slot of `write` and on the parts of it that changed."""
-    cdef Py_ssize_t i
-    cdef Table table = <Table> write.slot.table
-    collect_dependents(write.slot, found, seen)
-    if write.parts is not None:
-        for i in range(0, PyList_GET_SIZE(write.parts), 2):
-            collect_dependents(<Node> PyList_GET_ITEM(write.parts, i), found, seen)
-    if table.members.changed_at == write.slot.changed_at:
-        collect_dependents(table.members, found, seen)
-    return 0
-
-
-cdef inline Py_ssize_t _n_parts(Node slot) except -1:
-    return 0 if slot.parts is None else len(slot.parts)
+            node.valid_since = 1  # there is no revision before the first
 
 
 cdef tuple _identity(Node node):

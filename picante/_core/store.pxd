@@ -25,6 +25,7 @@ cdef class Store:
     cdef list pins           # the pinned views, oldest first
     cdef dict tables         # kind -> Table
     cdef list failed         # nodes that failed at the present revision
+    cdef uint64_t marks      # how often anything was marked, or lost its edges
     cdef list idle           # nodes that may no longer be of use to anybody
 
 
@@ -40,4 +41,5 @@ cdef bint fits_node(Node node, uint64_t revision, uint64_t *since, bint *clean) 
 cdef int keep_current(Store store, Node node, uint64_t until, uint64_t new_since, uint64_t new_until) except -1
 cdef int keep_version(Store store, Node node, View view, Version version) except -1
 
+cdef bint may_be_idle(Node node) noexcept
 cdef int sweep(Store store) except -1

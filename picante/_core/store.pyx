@@ -22,7 +22,7 @@ from itertools import count
 
 from picante._core.key import RuntimeId
 from picante._core.node cimport (
-    FAILED, MARKED, OUTCOME, VALUE, copy_current, forget_node, mark_dependents,
+    FAILED, MARKED, OUTCOME, PART, VALUE, copy_current, forget_node, mark_dependents, record_of,
 )
 
 _ids = count(1)
@@ -85,7 +85,7 @@ cdef int leave_view(Store store, View view) except -1:
                 node.history.remove(version)
             if not node.flags & (VALUE | FAILED):
                 store.idle.append(node)
-            store.idle.extend([dep for dep in version.deps if dep is not None and not (<Node> dep).flags & VALUE])
+            store.idle.extend([dep for dep in version.deps if dep is not None and may_be_idle(<Node> dep)])
     del kept, node, version
     return sweep(store)
 
@@ -121,6 +121,7 @@ cdef uint64_t advance(Store store, uint64_t revision) except? 0:
     cdef list failed = store.failed
     cdef Py_ssize_t i
     cdef Node node
+    store.marks += 1
     if present.users:
         fresh = View()
         fresh.revision = revision
@@ -146,6 +147,7 @@ cdef void mark_from(Store store, Node node, uint64_t until) noexcept:
     cdef PyObject *entry
     cdef PyObject *table
     cdef Node each
+    store.marks += 1
     if mark_dependents(node, until):
         return
     while PyDict_Next(store.tables, &outer, NULL, &table):
@@ -216,26 +218,33 @@ cdef int keep_version(Store store, Node node, View view, Version version) except
 # -- nodes of no use
 
 
+cdef bint may_be_idle(Node node) noexcept:
+    """Whether `node` is worth a look by `sweep` when a reader lets go of it."""
+    return not node.flags & VALUE or node.flags & PART and node.n_dependents == 0
+
+
 cdef int sweep(Store store) except -1:
-    """Forget the nodes among the idle that hold nothing and that nobody refers to any more."""
+    """Forget the nodes among the idle that hold nothing and that nobody refers to any more. Runs no user code."""
     cdef list idle
-    cdef Node node
+    cdef Node node, record
     while store.idle:
         idle, store.idle = store.idle, []
         while idle:
             node = <Node> idle.pop()
-            # Two references: ours and its table's. Whoever holds another one comes by again.
-            if (
-                Py_REFCNT(node) == 2 and not node.flags & (VALUE | FAILED)
-                and node.n_dependents == 0 and node.running is None and node.history is None
-                and (node.parts is None or not _parts_in_use(node)) and node.table != NULL
-            ):
-                forget_node(<Table> node.table, node)
+            # Two references: ours and its owner's. Whoever holds another one comes by again.
+            if Py_REFCNT(node) != 2 or node.n_dependents or node.history is not None or node.running is not None:
+                continue
+            if node.flags & PART:
+                record = record_of(node)
+                if record is not None and record.parts is not None:
+                    for name, part in list(record.parts.items()):
+                        if part is node:
+                            part = None
+                            del record.parts[name]
+                            break
+                    if not record.parts:
+                        record.parts = None
+                        store.idle.append(record)
+            elif not node.flags & (VALUE | FAILED) and node.parts is None:
+                forget_node(node)
     return 0
-
-
-cdef bint _parts_in_use(Node node) except -1:
-    for part in node.parts.values():
-        if (<Node> part).n_dependents or (<Node> part).history is not None or Py_REFCNT(<Node> part) > 2:
-            return True
-    return False

@@ -10,6 +10,7 @@ from picante._core.store cimport Store, View
 
 
 cdef enum Step:
+    BROKEN = -1  # an exception is raised
     DONE      # the node holds at the view's revision
     EXECUTE   # the walk stands at a node that must be computed
     WAIT      # the walk stands at a node that is being computed by another
@@ -21,8 +22,10 @@ cdef struct Level:
     bint begun
     bint clean               # all outcomes so far are their nodes' current, unmarked ones
     uint64_t since           # the greatest valid_since of them
-    uint64_t began           # the walk's interruptions when the first edge was looked at
-    uint64_t checked         # ... and when it was last looked whether the node itself is seen to
+    uint64_t checked         # the walk's interruptions when it was last looked whether the node is seen to
+    uint64_t verified_at     # that of the node ...
+    uint64_t marks           # ... and those of the store when the first edge was looked at
+    bint lost                # something it read cannot be brought up to date any more
 
 
 @cython.final
@@ -40,11 +43,13 @@ cdef class Walk:
     cdef uint64_t number          # tells walks apart
 
     cdef int push(self, PyObject *node) except -1
+    cdef int refuse_cycle(self) except -1
+    cdef int give_up(self, Node node) except -1
     cdef int pop(self) except -1
-    cdef Step stand(self, Step step) except? WAIT
-    cdef Step advance(self) except? WAIT
+    cdef Step stand(self, Step step) except BROKEN
+    cdef Step advance(self) except BROKEN
     cdef void start(self, Level *level) noexcept
-    cdef Step look(self, Node node, Level *level) except? WAIT
+    cdef Step look(self, Node node, Level *level) except BROKEN
     cdef bint knows(self, Node node) except -1
     cdef int settle(self, Node node, Level *level) except -1
 

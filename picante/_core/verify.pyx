@@ -7,8 +7,8 @@ ask for it. Where all are as they were, the node settles and the walk returns to
 
 The walk itself never awaits (its driver does, in `execute`), is a loop over a stack of its own, and allocates
 nothing per edge. Other code can run only where the driver awaits and where the database is asked for an ingredient;
-each counts as an interruption, and a level that was interrupted looks at all of its edges once more before it settles:
-a node settles only on what is true at that very instant.
+each counts as an interruption. A level settles only on what is true at that very instant: where anything was marked
+since it looked at its first edge, it looks at all of them once more.
 """
 
 cimport cython
@@ -16,7 +16,9 @@ from cpython.list cimport PyList_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.ref cimport PyObject
 
+from picante._core.errors import IngredientNotFoundError
 from picante._core.frame cimport frame_at
+from picante._core.ingredient cimport cycle_error, describe
 from picante._core.node cimport (
     ABSENT, MARKED, NO_OUTCOME, OUTCOME, PART, UNLINKED, VALUE, Edge, Table, Version, begin_transition, copy_current,
     end_transition, find_version, holds_at,
@@ -51,6 +53,7 @@ cdef class Walk:
         cdef Py_ssize_t capacity
         cdef void *grown
         if self.depth == self.capacity:
+            self.refuse_cycle()
             capacity = 2 * self.depth if self.depth else 8
             grown = PyMem_Realloc(self.levels, capacity * sizeof(Level))
             if grown == NULL:
@@ -59,8 +62,36 @@ cdef class Walk:
             self.capacity = capacity
         self.levels[self.depth].node = node
         self.levels[self.depth].begun = False
+        self.levels[self.depth].lost = False
         self.levels[self.depth].checked = self.interruptions
         self.depth += 1
+        return 0
+
+    cdef int refuse_cycle(self) except -1:
+        """A path that is longer than there are nodes goes in circles: dependencies made by hand can do that."""
+        cdef Py_ssize_t n_nodes = 0, first
+        if self.depth < 1024:
+            return 0
+        for table in self.store.tables.values():
+            n_nodes += len((<Table> table).plain) + len((<Table> table).encoded)
+        if self.depth > n_nodes:
+            self.stand(WAIT)
+            first = self.path.index(self.path[-1])
+            raise cycle_error(self.path[first:self.path.index(self.path[-1], first + 1) + 1])
+        return 0
+
+    cdef int give_up(self, Node node) except -1:
+        """The last node of the path has lost its ingredient, so who read it must be computed again.
+
+        Raises:
+            IngredientNotFoundError: it is the node that was asked for.
+        """
+        if self.depth == 1:
+            raise IngredientNotFoundError(
+                f"{describe(node)} cannot be computed: its ingredient is gone.", kind=(<Table> node.table).kind
+            )
+        self.pop()
+        self.levels[self.depth - 1].lost = True
         return 0
 
     cdef int pop(self) except -1:
@@ -70,27 +101,27 @@ cdef class Walk:
             self.path.pop()
         return 0
 
-    cdef Step stand(self, Step step) except? WAIT:
+    cdef Step stand(self, Step step) except BROKEN:
         """Stop for other code to run: from here on, hold on to the nodes on the way."""
         cdef Py_ssize_t i
         for i in range(PyList_GET_SIZE(self.path), self.depth):
             self.path.append(<Node> self.levels[i].node)
         return step
 
-    cdef Step advance(self) except? WAIT:
+    cdef Step advance(self) except BROKEN:
         """Settle all that can be settled at once; says what must happen to the last node of the path next."""
         cdef Level *level
         cdef Outcome outcome
         cdef Step step
         while self.depth:
             level = &self.levels[self.depth - 1]
-            if not level.begun or level.checked != self.interruptions:
+            if not level.begun or level.lost or level.checked != self.interruptions:
                 if level.checked != self.interruptions and outcome_at(<Node> level.node, self.view, &outcome):
                     self.pop()  # somebody has seen to it meanwhile, or its computation has just ended
                     continue
                 if (<Node> level.node).running is not None and frame_at(<Node> level.node, self.view) is not None:
                     return self.stand(WAIT)
-                if (<Node> level.node).flags & (VALUE | UNLINKED) != VALUE:
+                if (<Node> level.node).flags & (VALUE | UNLINKED) != VALUE or level.lost:
                     return self.stand(EXECUTE)
                 level.checked = self.interruptions
                 if not level.begun:
@@ -99,11 +130,11 @@ cdef class Walk:
             if step == EXECUTE:
                 return self.stand(EXECUTE)
             if step == DONE:
-                if level.began == self.interruptions:
+                if level.marks == self.store.marks and level.verified_at == (<Node> level.node).verified_at:
                     self.settle(<Node> level.node, level)
                     self.pop()
                 else:
-                    self.start(level)
+                    self.start(level)  # changes came in meanwhile
         return DONE
 
     cdef void start(self, Level *level) noexcept:
@@ -111,9 +142,10 @@ cdef class Walk:
         level.edge = 0
         level.clean = True
         level.since = 0
-        level.began = self.interruptions
+        level.verified_at = (<Node> level.node).verified_at
+        level.marks = self.store.marks
 
-    cdef Step look(self, Node node, Level *level) except? WAIT:
+    cdef Step look(self, Node node, Level *level) except BROKEN:
         """Compare what `node` saw with what is there: EXECUTE at the first difference, WAIT to look once more.
 
         This loop is what verifying an edge costs (benchmark `test_verify_wide`), hence the borrowed pointers: nothing
@@ -158,7 +190,7 @@ cdef class Walk:
         level.edge = <uint32_t> (edge - node.edges)
         level.since = since
         if step == WAIT:
-            if (<Table> (<Node> dep).table).ingredient == NULL:
+            if (<Table> (<Node> dep).table).link.ingredient == NULL:
                 return EXECUTE  # nobody is left who could bring it up to date
             self.push(dep)
         return step
@@ -213,6 +245,7 @@ cdef Walk new_walk(Store store, db, Node root):
     walk.number = _walks
     walk.push(<PyObject *> root)
     walk.path.append(root)
+    walk.levels[0].checked = <uint64_t> -1  # what was known of it may be old when the walk takes its first step
     return walk
 
 
@@ -235,7 +268,7 @@ cdef bint outcome_at(Node node, View view, Outcome *outcome) noexcept:
         outcome.changed_at = version.changed_at
         outcome.valid_since = version.valid_since
         return True
-    if (<Table> node.table).derived:
+    if (<Table> node.table).derived and not node.flags & PART:
         return False
     # An input that came after this revision. Of a part of one nothing is known, which differs from everything.
     outcome.flags = ABSENT

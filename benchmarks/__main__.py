@@ -1,0 +1,78 @@
+"""The command line: `python -m benchmarks [SCENARIO ...]`, which is what `make bench` runs."""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from .catalogue import CATALOGUE, measure
+from .harness import Scenario
+from .report import as_json, headings, machine, rows
+
+QUICK = 7  # rounds
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print, write. A figure that was missed is no error: one noisy run proves nothing."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measures picante beside its peers. All contestants of a scenario take turns, so ratios "
+        "hold where the machine is noisy; a ratio is the median of those of the rounds.",
+    )
+    parser.add_argument(
+        "scenario", nargs="*", help="names or patterns (hit, 'verify_*'); without one, all"
+    )
+    parser.add_argument("--quick", action="store_true", help="few rounds, for a first look")
+    parser.add_argument(
+        "--large", action="store_true", help="also 1,000,000 values (gigabytes, minutes)"
+    )
+    parser.add_argument("--rounds", type=int, metavar="N", help="at most so many rounds")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured to FILE")
+    parser.add_argument("--list", action="store_true", help="say what there is to measure")
+    given = parser.parse_args(arguments)
+    if given.rounds is not None and given.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    chosen = chosen_scenarios(given.scenario, given.large)
+    if not chosen:
+        parser.error(f"no scenario is named {' or '.join(given.scenario)}; --list names all")
+    if given.list:
+        for each in chosen:
+            print(f"{each.name:<26}{each.title}")
+        return 0
+
+    about = machine()
+    print(f"CPython {about['python']}, {about['cpus']} x {about['cpu']}, load {about['load']:.1f}")
+    print("ns for one operation where no other unit is named; garbage collector on")
+    print(headings())
+    measured = {}
+    for each in chosen:
+        rounds = min(each.rounds, given.rounds or (QUICK if given.quick else each.rounds))
+        samples = measure(each.name, rounds)
+        print(*rows(each, samples), sep="\n", flush=True)
+        measured[each.name] = as_json(each, samples)
+    if given.json is not None:
+        given.json.write_text(json.dumps({**about, "scenarios": measured}, indent=2) + "\n")
+    return 0
+
+
+def chosen_scenarios(patterns: Sequence[str], large: bool) -> list[Scenario]:
+    """Those that match a pattern; large ones only where they are asked for."""
+    return [
+        each
+        for name, each in CATALOGUE.items()
+        if (large or not each.large or name in patterns)
+        and (not patterns or any(fnmatch.fnmatch(name, pattern) for pattern in patterns))
+    ]
+
+
+if __name__ == "__main__":
+    if sys.flags.hash_randomization and "PYTHONHASHSEED" not in os.environ:
+        # The same collisions in every run, and in every process that is started from here.
+        os.environ["PYTHONHASHSEED"] = "0"
+        os.execv(sys.executable, [sys.executable, "-m", "benchmarks", *sys.argv[1:]])
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""Computing what is not there: what it costs beyond the user's own coroutine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from . import peers
+from .database import Database, echo, filled, names
+from .harness import Contestant, Figure, Timed, awaits, awaits_key, empty, scenario
+
+N = 500
+
+
+def _async_lru_misses(keys: list[str]) -> dict[str, Contestant]:
+    cached: Any = peers.async_lru()
+    if cached is None:
+        return {}
+    burst = awaits_key(cached, keys)
+    return {"async_lru": Timed(burst, len(keys), empty(keys), cached.cache_clear)}
+
+
+@scenario("picante", "async_lru", figures=[Figure("picante", "async_lru", 0.1)])
+async def miss() -> Mapping[str, Contestant]:
+    """Values that are computed for the first time, by a query that reads nothing."""
+    keys = names(N)
+    burst, prepare = _fresh(keys, reads=False)
+    return {
+        "picante": Timed(burst, N, awaits(echo, None, keys), prepare),
+        **_async_lru_misses(keys),
+    }
+
+
+@scenario("picante", "async_lru", figures=[Figure("picante", "async_lru", 0.1)])
+async def miss_reading_input() -> Mapping[str, Contestant]:
+    """Values that are computed for the first time, each from one input of its own."""
+    keys = names(N)
+    burst, prepare = _fresh(keys, reads=True)
+    table = peers.PlainTable(dict.fromkeys(keys, "import os"))
+
+    async def by_hand(_: object, key: str) -> object:
+        return table.get(None, key)
+
+    return {
+        "picante": Timed(burst, N, awaits(by_hand, None, keys), prepare),
+        **_async_lru_misses(keys),
+    }
+
+
+def _fresh(keys: list[str], *, reads: bool) -> Any:
+    """A burst over `keys` in a database that `prepare` makes anew."""
+    state: Any = None
+
+    async def text_of(db: Any, key: str) -> object:
+        return db.text.get(db, key)
+
+    def prepare() -> None:
+        nonlocal state
+        db = Database()
+        if reads:
+            for key in keys:
+                db.text.set(db, key, "import os")
+        state = awaits(db.query(text_of if reads else echo).get, db, keys)
+
+    async def burst() -> None:
+        await state()
+
+    return burst, prepare
+
+
+@scenario("picante", "async_lru", figures=[Figure("picante", "async_lru", 0.1)], rounds=3)
+async def miss_100000() -> Mapping[str, Contestant]:
+    """100,000 values that are computed for the first time, one after the other: garbage collections included."""
+    keys = names(100_000)
+    burst, prepare = _fresh(keys, reads=True)
+    return {
+        "picante": Timed(burst, len(keys), awaits(echo, None, keys), prepare),
+        **_async_lru_misses(keys),
+    }
+
+
+@scenario("picante", "async_lru", figures=[Figure("picante", "async_lru", 0.1)], rounds=50)
+async def miss_among_100000() -> Mapping[str, Contestant]:
+    """Values that are computed for the first time, where 100,000 others are there already."""
+    db, query = await filled(names(100_000))
+    keys: list[str] = []
+    first = 0
+
+    def prepare() -> None:
+        nonlocal first
+        keys[:] = names(N, f"tests/{first}/test_")
+        first += 1
+
+    return {
+        "picante": Timed(awaits(query.get, db, keys), N, awaits(echo, db, keys), prepare),
+        **_async_lru_misses(names(N)),
+    }
+
+
+@scenario("picante", "async_lru", figures=[Figure("picante", "async_lru", 0.1)])
+async def recompute() -> Mapping[str, Contestant]:
+    """Values that are computed again because the input that each one reads has changed."""
+    keys = names(N)
+    db = Database()
+
+    async def length(db: Any, key: str) -> int:
+        return len(db.text.get(db, key))
+
+    query = db.query(length)
+    text = ""
+
+    def prepare() -> None:
+        nonlocal text
+        text += "x"
+        for key in keys:
+            db.text.set(db, key, text)
+
+    prepare()
+    for key in keys:
+        await query.get(db, key)
+    table = peers.PlainTable(dict.fromkeys(keys, "import os"))
+
+    async def by_hand(_: object, key: str) -> int:
+        value: Any = table.get(None, key)
+        return len(value)
+
+    return {
+        "picante": Timed(awaits(query.get, db, keys), N, awaits(by_hand, db, keys), prepare),
+        **_async_lru_misses(keys),
+    }
