@@ -21,33 +21,45 @@ from picante._core.errors import (
     SnapshotFrozenError,
     WriteInQueryError,
 )
+from picante._core.ingredient import Ingredient
 from picante._core.input import InputIngredient
 from picante._core.interned import InternedIngredient
 from picante._core.key import Dep, DynKey, InternId, Key, QueryKindId, Revision, RuntimeId
 from picante._core.runtime import Runtime
 from picante._core.states import Poisoned, Ready, Running, Touch, Vacant
-from picante.database import HasRuntime, IngredientLookup, IngredientRegistry
+from picante.database import Database, HasRuntime, IngredientLookup, IngredientRegistry
+from picante.decorators.db import db
+from picante.decorators.fields import Field, KeyField
+from picante.decorators.input import Input, Singleton, input
+from picante.decorators.interned import Interned, interned
+from picante.decorators.tracked import Tracked, tracked
 
 __all__ = [
     "CacheCorruptError",
     "CycleError",
+    "Database",
     "DecodeError",
     "Dep",
     "DerivedIngredient",
     "DuplicateKindError",
     "DynKey",
     "EncodeError",
+    "Field",
     "ForeignDatabaseError",
     "HasRuntime",
+    "Ingredient",
     "IngredientLookup",
     "IngredientNotFoundError",
     "IngredientRegistry",
+    "Input",
     "InputIngredient",
     "InputNotFoundError",
     "InternId",
     "InternIdNotFoundError",
+    "Interned",
     "InternedIngredient",
     "Key",
+    "KeyField",
     "PersistenceError",
     "PicanteError",
     "Poisoned",
@@ -58,8 +70,14 @@ __all__ = [
     "Running",
     "Runtime",
     "RuntimeId",
+    "Singleton",
     "SnapshotFrozenError",
     "Touch",
+    "Tracked",
     "Vacant",
     "WriteInQueryError",
+    "db",
+    "input",
+    "interned",
+    "tracked",
 ]

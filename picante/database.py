@@ -1,15 +1,19 @@
-"""The registry that finds the ingredients of a database."""
+"""Databases, and the registry that finds their ingredients."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Never, Self, TypeAlias, TypeVar
 
-from picante._core.errors import DuplicateKindError
+from picante._core.batch import Batch
+from picante._core.binding import Binding, label
+from picante._core.errors import DuplicateKindError, IngredientNotFoundError, PicanteError
 from picante._core.ingredient import Ingredient
 from picante._core.protocols import HasRuntime, IngredientLookup
+from picante._core.runtime import Runtime
 
-__all__ = ["HasRuntime", "IngredientLookup", "IngredientRegistry"]
+__all__ = ["Database", "HasRuntime", "IngredientLookup", "IngredientRegistry"]
 
 AnyIngredient = TypeVar("AnyIngredient", bound=Ingredient)
 
@@ -37,7 +41,9 @@ class IngredientRegistry:
             TypeError: it is no ingredient.
         """
         if not isinstance(ingredient, Ingredient):
-            raise TypeError(f"Only ingredients can be registered, not {type(ingredient).__qualname__}.")
+            raise TypeError(
+                f"Only ingredients can be registered, not {type(ingredient).__qualname__}."
+            )
         other = self._by_kind.setdefault(ingredient.kind, ingredient)
         if other is not ingredient:
             raise DuplicateKindError(
@@ -62,7 +68,157 @@ class IngredientRegistry:
         return len(self._by_kind)
 
     def __contains__(self, ingredient: object) -> bool:
-        return isinstance(ingredient, Ingredient) and self._by_kind.get(ingredient.kind) is ingredient
+        return (
+            isinstance(ingredient, Ingredient) and self._by_kind.get(ingredient.kind) is ingredient
+        )
 
     def __repr__(self) -> str:
         return f"<IngredientRegistry {', '.join(each.name for each in self) or 'empty'}>"
+
+
+# Two threads may use something for the first time at once. Reentrant: making an ingredient resolves annotations.
+_joining = threading.RLock()
+
+
+class Database:
+    """All inputs, and all that is computed from them.
+
+    As it stands it is open: inputs, interned values and queries join on their first use. A class that is decorated with
+    `@picante.db` has those that it declares. Derive from it for fields and methods of your own; their `__init__`
+    need not call this one.
+
+    Attributes:
+        runtime: the revisions, the dependency graph and the events.
+        ingredients: what is in this database.
+    """
+
+    runtime: Runtime
+    ingredients: IngredientRegistry
+    _declared: ClassVar[tuple[Binding, ...] | None] = None
+    _by_binding: dict[Binding, Ingredient]
+    _classes: dict[str | int, Any]
+    _n_classes: int
+
+    if TYPE_CHECKING:
+        Snapshot: TypeAlias = "DatabaseSnapshot"
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        # Here and not in __init__, which a class of the user may replace; and past a __setattr__ of his.
+        db = super().__new__(cls)
+        own: dict[str, Any] = {
+            "runtime": Runtime(),
+            "ingredients": IngredientRegistry(),
+            "_by_binding": {},
+            "_classes": {},
+            "_n_classes": -1,
+        }
+        for name, value in own.items():
+            object.__setattr__(db, name, value)
+        for binding in cls._declared or ():
+            db._by_binding[binding] = db.ingredients.register(binding.make())
+        return db
+
+    def __init__(self) -> None:
+        pass
+
+    def __repr__(self) -> str:
+        return f"<{label(type(self))} at revision {self.runtime.current_revision}>"
+
+    def __reduce__(self) -> Never:
+        raise TypeError(
+            f"A {label(type(self))} cannot be pickled or copied: it holds running queries and event "
+            "subscriptions. Save its cache instead."
+        )
+
+    def ingredient(self, kind: int, /) -> Ingredient | None:
+        """The ingredient of this kind, or None."""
+        return self.ingredients.ingredient(kind)
+
+    def batch(self) -> Batch:
+        """Several changes as one revision, all or nothing: `with db.batch(): ...`."""
+        return Batch(self.runtime)
+
+    async def snapshot(self) -> DatabaseSnapshot:
+        """What the database is now, frozen."""
+        return await type(self).Snapshot.from_database(self)
+
+    # -- what definitions and keys ask
+
+    def _ingredient_for(self, binding: Binding) -> Ingredient:
+        """The ingredient of a definition, which joins if this database is open."""
+        found = self._by_binding.get(binding)
+        if found is not None:
+            return found
+        with _joining:
+            found = self.ingredients.ingredient(binding.kind)
+            if found is not None and not binding.has_made(found):
+                raise DuplicateKindError(
+                    f"{binding.name} and {found.name} have the same kind, {binding.kind!r}, in this "
+                    f"{label(type(self))}: two definitions of one name, or two names with one hash. "
+                    "Give one of them another name with `name=`.",
+                    kind=binding.kind,
+                    name=binding.name,
+                    other=found.name,
+                )
+            if found is None and self._declared is not None:
+                definition = label(binding.definition)
+                name = getattr(binding.definition, "_name", binding.name)
+                database = label(type(self))
+                raise IngredientNotFoundError(
+                    f"{name} is not part of {database}: declare it, "
+                    f"`@picante.db({binding.declared_as}=[{definition}])` above `class {database}`.",
+                    kind=binding.kind,
+                    name=name,
+                    database=database,
+                )
+            if found is None:
+                made: Ingredient = binding.make()
+                found = self.ingredients.register(made)
+            self._by_binding[binding] = found
+            return found
+
+    def _known_class(self, name: str) -> Any:
+        """The class of this full name that stands in an annotation of what is in this database, or None."""
+        return self._all_classes().get(name)
+
+    def _handle_class(self, kind: int) -> Any:
+        """The record class of this kind, or None."""
+        return self._all_classes().get(kind)
+
+    def _all_classes(self) -> dict[str | int, Any]:
+        if self._n_classes != len(self._by_binding):
+            from picante.decorators.fields import classes_of
+
+            n_bindings = len(self._by_binding)
+            object.__setattr__(self, "_classes", classes_of(list(self._by_binding)))
+            object.__setattr__(self, "_n_classes", n_bindings)
+        return self._classes
+
+
+class DatabaseSnapshot(Database):
+    """A database as it was at one revision, frozen.
+
+    `Database.Snapshot` is the class of the snapshots of a database, with the fields and methods of its own class.
+    """
+
+    @classmethod
+    async def from_database(cls, db: HasRuntime) -> Self:
+        """The state of `db` now."""
+        raise PicanteError("Snapshots are not part of this version of picante yet.")
+
+
+def make_snapshot_class(cls: Any) -> Any:
+    """The class of the snapshots of a database class (r[macro.db.snapshot])."""
+    return type(
+        f"{cls.__name__}Snapshot",
+        (DatabaseSnapshot,),
+        {
+            "__module__": cls.__module__,
+            "__qualname__": f"{cls.__qualname__}Snapshot",
+            "__doc__": f"A {cls.__qualname__} as it was at one revision, frozen.",
+        },
+    )
+
+
+if not TYPE_CHECKING:
+    Database.Snapshot = DatabaseSnapshot

@@ -40,6 +40,7 @@ ORDER = (
     "verify",
     "commit",
     "execute",
+    "map",
     "derived",
     "binding",
     "tracked",

@@ -5,7 +5,13 @@ from typing import Any
 
 import pytest
 
-from picante import DerivedIngredient, InputIngredient, InputNotFoundError, Runtime, WriteInQueryError
+from picante import (
+    DerivedIngredient,
+    InputIngredient,
+    InputNotFoundError,
+    Runtime,
+    WriteInQueryError,
+)
 from picante._core.batch import Batch
 from picante.events import InputRemoved, InputSet, RevisionBumped
 

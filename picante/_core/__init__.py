@@ -37,6 +37,7 @@ A module may import and ``cimport`` only what stands above it:
 ``verify``      is a marked memo still good? The walk over dependencies
 ``commit``      the end of a computation: early cutoff, the place of its outcome
 ``execute``     running user code: steps, waiting, cancellation
+``map``         many keys of one query at once
 ``derived``     memoized queries, and the awaitable that a call returns: the hit path
 ``binding``     which ingredient a definition has in a database
 ``tracked``     the call of a tracked query: from arguments to a key

@@ -5,6 +5,7 @@ from cpython.ref cimport PyObject
 cdef extern from "Python.h":
     PyObject *PyObject_SelfIter(PyObject *object)
     void PyObject_GC_Track(PyObject *object) noexcept
+    bint PyObject_GC_IsTracked(object) noexcept
     void PyObject_GC_UnTrack(PyObject *object) noexcept
     void PyObject_GC_Del(PyObject *object) noexcept
     ctypedef enum PySendResult:
@@ -89,7 +90,9 @@ cdef extern from *:
     void picante_raise(object value, object traceback) noexcept
 
 
+cdef int raise_again(object error, object traceback) except -1
 cdef object take_raised()
 cdef PyObject *stop_with(PyObject *value) noexcept
+cdef bint is_awaitable(object value) noexcept
 cdef object awaitable_iterator(object value)
 cdef bint is_one_shot(object value) noexcept

@@ -21,7 +21,6 @@ cdef extern from *:
 
     static void picante_stop_dealloc(PyObject *self) {
         PyStopIterationObject *stop = (PyStopIterationObject *)self;
-        PyObject_GC_UnTrack(self);
         Py_CLEAR(stop->dict);
         Py_CLEAR(stop->args);
         Py_CLEAR(stop->notes);
@@ -78,13 +77,23 @@ cdef extern from *:
         return NULL;
     }
 
+    static int picante_is_awaitable(PyObject *value) {
+        PyAsyncMethods *methods = Py_TYPE(value)->tp_as_async;
+        return PyCoro_CheckExact(value) || (methods != NULL && methods->am_await != NULL);
+    }
+
     static PyObject *picante_awaitable_iterator(PyObject *value) {
-        unaryfunc am_await = Py_TYPE(value)->tp_as_async == NULL ? NULL : Py_TYPE(value)->tp_as_async->am_await;
+        PyObject *iterator;
         if (PyCoro_CheckExact(value))
             return Py_NewRef(value);
-        if (am_await == NULL)
-            return Py_NewRef(Py_None);
-        return am_await(value);
+        iterator = Py_TYPE(value)->tp_as_async->am_await(value);
+        if (iterator != NULL && !PyIter_Check(iterator)) {
+            PyErr_Format(
+                PyExc_TypeError, "__await__() returned non-iterator of type '%.100s'", Py_TYPE(iterator)->tp_name
+            );
+            Py_CLEAR(iterator);
+        }
+        return iterator;
     }
 
     static int picante_is_one_shot(PyObject *value) {
@@ -93,6 +102,7 @@ cdef extern from *:
     """
     int picante_init_stop() except -1
     PyObject *picante_stop_with(PyObject *value) noexcept
+    bint picante_is_awaitable(object value) noexcept
     object picante_awaitable_iterator(object value)
     bint picante_is_one_shot(object value) noexcept
 
@@ -104,6 +114,12 @@ cdef PyObject *stop_with(PyObject *value) noexcept:
     return picante_stop_with(value)
 
 
+cdef int raise_again(object error, object traceback) except -1:
+    """Raise `error` with the traceback that it had."""
+    picante_raise(error, traceback)
+    return -1
+
+
 cdef object take_raised():
     """The exception that is raised in this thread, which is none any more."""
     cdef PyObject *raised = picante_take_raised()
@@ -112,8 +128,12 @@ cdef object take_raised():
     return error
 
 
+cdef bint is_awaitable(object value) noexcept:
+    return picante_is_awaitable(value)
+
+
 cdef object awaitable_iterator(object value):
-    """What `await value` iterates over, or None if it cannot be awaited."""
+    """What `await value` iterates over; `value` is awaitable."""
     return picante_awaitable_iterator(value)
 
 

@@ -97,7 +97,6 @@ cdef class Batch:
         """Let `write` wait; later ones win, and a partial one is merged into what waits for its record."""
         cdef Write earlier = self.writes.get(write.slot)
         if earlier is not None:
-            write.is_last = earlier.is_last
             if write.fields is not None:
                 if earlier.fields is not None:
                     write.fields = {**earlier.fields, **write.fields}

@@ -18,7 +18,6 @@ cdef class Write:
     cdef uint32_t flags        # VALUE or ABSENT
     cdef object value
     cdef dict fields           # of a record, instead of `value`: only these items of it, by position
-    cdef bint is_last          # the slot was made for this write: it is the last of its table
     # -- comparing, which runs user code and so comes before the transition
     cdef Compare compare       # fills in the rest; False if the slot holds this already
     cdef uint64_t replaces     # the outcome that it was compared with

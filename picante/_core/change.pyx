@@ -6,6 +6,7 @@ write says with which outcome it was compared, so that one that has been overtak
 
 cimport cython
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from cpython.ref cimport PyObject
 
 from picante._core.node cimport PART, VALUE, Table, collect_dependents
 from picante._core.store cimport keep_current, mark_from
@@ -32,7 +33,7 @@ cdef int apply_write(Store store, Write write, uint64_t revision, uint64_t until
     if was_there != is_there:
         change(store, table.members, VALUE | PART, None, revision, until, trash)
         if is_there:
-            if not write.is_last:
+            if table.newest != <PyObject *> slot:  # others stand behind it in the dict
                 table.in_order = False
             table.last_ordinal += 1
             slot.verified_at = table.last_ordinal

@@ -1,7 +1,8 @@
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Generic, TypeVar, final, overload
 
 from picante._core.ingredient import Ingredient
+from picante._core.key import Revision
 from picante._core.protocols import HasRuntime
 from picante._core.states import CellState, Touch
 
@@ -36,6 +37,10 @@ class DerivedIngredient(Ingredient, Generic[K, V]):
     def version(self) -> str | int | None: ...
     def get(self, db: HasRuntime, key: K) -> Coroutine[Any, Any, V]: ...
     def touch(self, db: HasRuntime, key: K) -> Coroutine[Any, Any, Touch]: ...
+    def map(
+        self, db: HasRuntime, keys: Iterable[K], *, limit: int | None = None
+    ) -> Coroutine[Any, Any, list[V]]: ...
+    def invalidate(self, db: HasRuntime, key: K) -> Revision: ...
     @overload
     def peek(self, db: HasRuntime, key: K, default: None = None) -> V | None: ...
     @overload

@@ -16,8 +16,8 @@ from cpython.object cimport PyTypeObject, destructor
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
 from picante._core.awaitable cimport (
-    PYGEN_NEXT, PYGEN_RETURN, PyObject_GC_Del, PyObject_GC_Track, PyObject_GC_UnTrack, picante_forbid_new,
-    picante_raise, picante_revive, picante_set_slots, stop_with,
+    PYGEN_NEXT, PYGEN_RETURN, PyObject_GC_Del, PyObject_GC_IsTracked, PyObject_GC_Track, PyObject_GC_UnTrack,
+    picante_forbid_new, picante_raise, picante_revive, picante_set_slots, stop_with,
 )
 from picante._core.errors import QueryPoisonedError
 from picante._core.execute cimport new_driver, thrown_exception
@@ -25,8 +25,9 @@ from picante._core.frame cimport current_frame, frame_var, n_running, record
 from picante._core.ingredient cimport check_view, describe, init_ingredient, picante_referent, runtime_of
 from picante._core.key cimport Key, is_plain_key, new_dep
 from picante._core.key import Revision
+from picante._core.map cimport map_keys
 from picante._core.node cimport (
-    FAILED, MARKED, NO_OUTCOME, VALUE, Failure, Table, ensure_node, find_node, node_key,
+    FAILED, MARKED, NO_OUTCOME, VALUE, Failure, Table, ensure_node, find_node, node_key, read_by,
 )
 from picante._core.states import Poisoned, Ready, Running, Touch, Vacant
 from picante._core.store cimport Store, View
@@ -82,6 +83,31 @@ cdef class DerivedIngredient(Ingredient):
         """
         return new_fetch(self, db, key, True)
 
+    def map(self, db, keys, *, limit=None):
+        """Await it for the values of all `keys`, a list in their order, all as of one revision.
+
+        What is known costs no task; the rest is computed side by side, at most `limit` keys at a time. After an
+        error the rest is cancelled, and has ended before the error, the first one, is raised.
+        """
+        return map_keys(self, db, keys, limit)
+
+    def invalidate(self, db, key):
+        """Have the memo of `key` computed again, as a revision of its own, which is returned.
+
+        For what lives outside of the database: a file, a server. Queries that read this one run again only if its value
+        turns out to be another one. Where there is no memo, nothing happens.
+
+        Raises:
+            WriteInQueryError: called inside a query.
+            SnapshotFrozenError: `db` is a snapshot.
+        """
+        cdef Runtime runtime = runtime_of(self, db)
+        runtime.check_writable()
+        cdef Node node = find_node(self.table, key)
+        if node is None or not node.flags & (VALUE | FAILED) and node.running is None:
+            return runtime.current_revision
+        return Revision(runtime.invalidate(node))
+
     def peek(self, db, key, default=None):
         """The value of `key` if a memo is known to hold now, else `default`. Computes, waits and records nothing.
 
@@ -107,7 +133,6 @@ cdef class DerivedIngredient(Ingredient):
         cdef Node node = None
         cdef Frame frame
         cdef uint64_t verified_at
-        cdef uint32_t i
         if self.table is not None:
             node = find_node(self.table, key)
         if node is None:
@@ -123,7 +148,7 @@ cdef class DerivedIngredient(Ingredient):
         # All of one moment; encoding keys, below, may run anything.
         flags, value, changed_at, valid_since = node.flags, node.value, node.changed_at, node.valid_since
         verified_at = node.verified_at if node.flags & MARKED else self.store.present.revision
-        deps = [<Node> node.edges[i].dep for i in range(node.n_edges) if node.edges[i].dep != NULL]
+        deps = read_by(node)
         if flags & VALUE:
             return Ready(value, _deps(deps), Revision(verified_at), Revision(changed_at))
         if flags & FAILED:
@@ -219,6 +244,8 @@ cdef class Fetch:
         cdef DerivedIngredient ingredient = self.ingredient
         if frame is not None:
             record(frame, node, NO_OUTCOME, 0)
+        if not PyObject_GC_IsTracked(self):
+            PyObject_GC_Track(<PyObject *> self)  # from here on it may be part of a cycle for long
         self.driver = new_driver(
             ingredient.store, runtime, runtime.view if frame is None else frame.view, self.db, frame, node
         )
@@ -262,7 +289,8 @@ cdef class Fetch:
 
 
 # Objects whose access ended at the first step. By hand, because the general way to make and free an object
-# costs as much as all the rest of a hit.
+# costs as much as all the rest of a hit. One that is used again is tracked by the collector only once it has more to do
+# than a hit: before, it refers to nothing but what its caller gave it.
 cdef enum:
     MAX_FREE = 64
 cdef PyObject *_free[MAX_FREE]
@@ -279,7 +307,6 @@ cdef object new_fetch(DerivedIngredient ingredient, object db, object key, bint 
         fetch = <Fetch> memory
         Py_DECREF(fetch)  # `fetch` has a reference of its own
         (<Fetch> fetch).state = NEW
-        PyObject_GC_Track(memory)
     else:
         fetch = Fetch.__new__(Fetch)
     (<Fetch> fetch).ingredient = ingredient
@@ -294,7 +321,8 @@ cdef void free_fetch(PyObject *self) noexcept:
     if (<Fetch> self).state != ENDED or (<Fetch> self).driver is not None or _n_free == MAX_FREE:
         _free_generally(self)
         return
-    PyObject_GC_UnTrack(self)
+    if PyObject_GC_IsTracked(<Fetch> self):
+        PyObject_GC_UnTrack(self)
     (<Fetch> self).ingredient = None
     (<Fetch> self).db = None
     (<Fetch> self).key = None

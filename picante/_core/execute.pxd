@@ -52,4 +52,5 @@ cdef class Driver:
 
 
 cdef Driver new_driver(Store store, Runtime runtime, View view, object db, Frame outer, Node node)
+cdef object error_of(task)
 cdef object thrown_exception(kind, value, traceback)

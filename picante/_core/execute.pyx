@@ -21,12 +21,12 @@ from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 
 from picante._core.awaitable cimport (
-    PYGEN_ERROR, PYGEN_NEXT, PYGEN_RETURN, PyObject_SelfIter, awaitable_iterator, is_one_shot, picante_forbid_new,
-    picante_set_slots, stop_with, take_raised,
+    PYGEN_ERROR, PYGEN_NEXT, PYGEN_RETURN, PyObject_SelfIter, awaitable_iterator, is_awaitable, is_one_shot,
+    picante_forbid_new, picante_set_slots, stop_with, take_raised,
 )
 from picante._core.commit cimport commit, failure_of, one_shot_error, release_reads
 from picante._core.frame cimport (
-    add_waiter, begin_frame, end_frame, find_cycle, frame_at, frame_var, remove_waiter, running_loop,
+    add_waiter, begin_frame, end_frame, find_cycle, frame_at, frame_var, remove_waiter, running_loop, wake,
 )
 from picante._core.ingredient cimport Ingredient, cycle_error, describe, ingredient_of
 from picante._core.node cimport FAILED, VALUE
@@ -203,8 +203,10 @@ cdef class Driver:
         frame.parent = self.outer
         frame.path = self.walk.path
         frame.context = PyContext_CopyCurrent()
+        if not begin_frame(frame):
+            self.walk.interruptions += 1
+            return 0
         self.frame = frame
-        begin_frame(frame)
         PyContext_Enter(frame.context)
         try:
             PyContextVar_Set(frame_var, frame)
@@ -215,10 +217,13 @@ cdef class Driver:
             PyContext_Exit(frame.context)
         if error is not None:
             return self.fail_step(error)
-        self.inner = awaitable_iterator(value)
-        if self.inner is None:
-            self.finish_step(value)
-        return 0
+        if not is_awaitable(value):
+            return self.finish_step(value)
+        try:
+            self.inner = awaitable_iterator(value)
+        except BaseException as raised:
+            error = raised
+        return 0 if error is None else self.fail_step(error)
 
     cdef int begin_waiting(self, Node node) except -1:
         """Wait for the end of the computation of `node` that is under way (r[cell.waiter])."""
@@ -299,13 +304,17 @@ cdef class Driver:
         cdef Frame frame = self.frame
         cdef Node node = frame.node
         cdef bint is_new = commit(self.store, frame, outcome, value)
+        cdef uint64_t revision = self.view.revision
+        cdef dict waiters = end_frame(frame)
         self.frame = None
-        end_frame(frame)
-        release_reads(self.store, frame)
-        if is_new and outcome == VALUE and self.runtime.hub is not None:
-            emit_query_changed(self.runtime, node, self.view.revision)
-        if self.store.idle:
-            sweep(self.store)
+        try:
+            release_reads(self.store, frame)
+            if is_new and outcome == VALUE and self.runtime.hub is not None:
+                emit_query_changed(self.runtime, node, revision)
+            if self.store.idle:
+                sweep(self.store)
+        finally:
+            wake(waiters)
         return 0
 
     # -- the end of the access
@@ -327,6 +336,7 @@ cdef class Driver:
     cdef int abort(self) except -1:
         """End the access without an outcome, wherever it stands; what it was computing is as before."""
         cdef Frame frame = self.frame
+        cdef dict waiters = None
         if self.ended or self.view is None:  # or never begun
             return 0
         self.ended = True
@@ -336,17 +346,19 @@ cdef class Driver:
                 frame.context.run(inner.close)
             if self.task is not None:
                 _cancel_soon(self.task)
+                _cancel_soon(self.future)
         finally:
             if self.awaited is not None:
                 remove_waiter(self.awaited, self.future)
             if frame is not None:
                 self.frame = None
-                end_frame(frame)
+                waiters = end_frame(frame)
                 self.store.idle.append(frame.node)
                 release_reads(self.store, frame)
             leave_view(self.store, self.view)
             if self.store.idle:
                 sweep(self.store)
+            wake(waiters)
         return 0
 
 
@@ -369,9 +381,9 @@ cdef inline Node _last(Walk walk):
     return <Node> PyList_GET_ITEM(walk.path, PyList_GET_SIZE(walk.path) - 1)
 
 
-cdef int _cancel_soon(task) except -1:
+cdef int _cancel_soon(future) except -1:
     try:
-        task.get_loop().call_soon_threadsafe(task.cancel)
+        future.get_loop().call_soon_threadsafe(future.cancel)
     except RuntimeError:
         pass  # its loop is closed: it will never take another step
     return 0
@@ -390,9 +402,19 @@ cdef object thrown_exception(kind, value, traceback):
     return error if traceback is None else error.with_traceback(traceback)
 
 
+cdef object error_of(task):
+    """The exception that ended the driver of `task`; None if it came to its end, or somebody has cancelled it."""
+    if not task.cancelled():
+        return task.exception()
+    if task.cancelling():
+        return None
+    from asyncio import CancelledError
+    return CancelledError("a query was cancelled by what it awaited")
+
+
 def _end_hop(future, task):
     """Tell who awaits `future`. A task that somebody else has cancelled is no bad news: it is started again."""
-    error = None if task.cancelled() else task.exception()
+    error = error_of(task)
     if future.done():
         return
     if error is None:

@@ -41,9 +41,13 @@ cdef Py_ssize_t n_running  # how many frames have begun and not ended, in all th
 
 cdef Frame current_frame()
 
+cdef str OUTSIDE  # the part of a cell that stands for what its query reads outside of the database
+cdef int read_outside(Frame frame) except -1
+
 cdef Frame frame_at(Node node, View view)
-cdef int begin_frame(Frame frame) except -1
-cdef int end_frame(Frame frame) except -1
+cdef bint begin_frame(Frame frame) except -1
+cdef dict end_frame(Frame frame)
+cdef int wake(dict waiters) except -1
 
 cdef int record(Frame frame, Node node, uint64_t changed_at, uint64_t valid_since) except -1
 

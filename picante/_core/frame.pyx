@@ -20,10 +20,11 @@ from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Realloc
 from cpython.ref cimport Py_DECREF
 from cpython.tuple cimport PyTuple_GET_ITEM
 
-from picante._core.node cimport NO_OUTCOME, begin_transition, end_transition
+from picante._core.node cimport NO_OUTCOME, Version, begin_transition, end_transition, find_version
 
 cdef object frame_var = PyContextVar_New("picante_frame", NULL)
 cdef Py_ssize_t n_running = 0
+cdef str OUTSIDE = "outside"
 
 
 @cython.final
@@ -59,22 +60,31 @@ cdef Frame frame_at(Node node, View view):
     return frame
 
 
-cdef int begin_frame(Frame frame) except -1:
+cdef bint begin_frame(Frame frame) except -1:
+    """Let `frame` be the one that computes its node; False if there is another one for its view by now."""
     global n_running
-    frame.nodes = []
-    n_running += 1
-    frame.sibling = frame.node.running
-    frame.node.running = frame
-    return 0
+    cdef bint collecting = begin_transition()
+    try:
+        if frame_at(frame.node, frame.view) is not None:
+            return False
+        frame.nodes = []
+        n_running += 1
+        frame.sibling = frame.node.running
+        frame.node.running = frame
+        if frame.node.parts is not None:
+            read_outside(frame)
+    finally:
+        end_transition(collecting)
+    return True
 
 
-cdef int end_frame(Frame frame) except -1:
-    """Nothing is recorded from here on, the node can be computed again, and who waited looks again (r[cell.waiter])."""
+cdef dict end_frame(Frame frame):
+    """Nothing is recorded from here on, and the node can be computed again. Returns who is to be woken."""
     cdef Frame before
     cdef dict waiters
     global n_running
     if frame.ended:
-        return 0
+        return None
     frame.ended = True
     n_running -= 1
     if frame.node.running is frame:
@@ -88,9 +98,7 @@ cdef int end_frame(Frame frame) except -1:
     # A task that outlives the query keeps its frame, which keeps nothing else. The context even refers to the frame.
     frame.context = frame.path = frame.parent = frame.runtime = frame.view = None
     waiters, frame.waiters = frame.waiters, None
-    if waiters is not None:
-        _wake(waiters)
-    return 0
+    return waiters
 
 
 # -- reads
@@ -174,6 +182,18 @@ cdef void _enter(Frame frame, Node node, uint32_t position) noexcept:
     frame.index[slot] = position + 1
 
 
+cdef int read_outside(Frame frame) except -1:
+    """Record that the query reads the world outside of the database, as of its view."""
+    cdef Node part = frame.node.parts[OUTSIDE]
+    cdef Version version
+    if part.valid_since <= frame.view.revision:
+        return record(frame, part, part.changed_at, part.valid_since)
+    version = find_version(part, frame.view.revision)
+    if version is None:
+        return record(frame, part, 0, 0)
+    return record(frame, part, version.changed_at, version.valid_since)
+
+
 # -- waiting
 
 
@@ -201,16 +221,31 @@ cdef int remove_waiter(Frame frame, object future) except -1:
     return 0
 
 
-cdef int _wake(dict waiters) except -1:
+cdef int wake(dict waiters) except -1:
+    """Let all who waited look again (r[cell.waiter]): all of them, whatever waking one of them raises."""
+    if waiters is None:
+        return 0
     here = running_loop()
+    interrupt = None
     for future, loop, _ in waiters.values():
+        try:
+            _tell(future, loop, here)
+        except BaseException as error:  # Ctrl-C, for instance, comes wherever Python code runs
+            interrupt = error
+            _tell(future, loop, here)
+    if interrupt is not None:
+        raise interrupt
+    return 0
+
+
+cdef int _tell(future, loop, here) except -1:
+    try:
         if loop is here:
             _set_done(future)
         else:
-            try:
-                loop.call_soon_threadsafe(_set_done, future)
-            except RuntimeError:
-                pass  # that loop is closed: nobody waits there any more
+            loop.call_soon_threadsafe(_set_done, future)
+    except Exception:
+        pass  # that loop is closed, or not of sound mind: nobody waits there any more
     return 0
 
 

@@ -58,13 +58,17 @@ cdef class InputIngredient(Ingredient):
         self.fields = tuple(fields)
 
     cdef int adopt(self, Store store) except -1:
-        Ingredient.adopt(self, store)
-        cdef Node members = Node()
-        members.table = <PyObject *> self.table
+        cdef Node members = Node(), node
         members.key = Key.from_bytes(b"")
         members.encoded = b""
         members.flags = VALUE | PART
+        Ingredient.adopt(self, store)
+        members.table = <PyObject *> self.table
         self.table.members = members
+        for nodes in (self.table.plain, self.table.encoded):
+            for node in nodes.values():  # known by dependencies that were made by hand
+                node.flags = ABSENT
+                self.table.in_order = False
         return 0
 
     def __len__(self):
@@ -126,7 +130,6 @@ cdef class InputIngredient(Ingredient):
         cdef uint64_t revision = 0
         write.ingredient = self
         write.compare = compare_write
-        write.is_last = find_node(self.table, key) is None
         write.slot = self.slot(key)
         write.flags = flags
         write.value = value

@@ -99,6 +99,7 @@ cdef class Table:
     cdef Node members          # stands for "which keys are there"
     cdef Py_ssize_t n_present
     cdef uint64_t last_ordinal
+    cdef PyObject *newest      # the node that was made last, perhaps gone by now: only to compare with
     cdef bint in_order         # the order of the dicts is the order of insertion
 
 
@@ -145,6 +146,7 @@ cdef Version copy_current(Node node, uint64_t valid_until)
 
 cdef Node find_node(Table table, object key)
 cdef Node ensure_node(Table table, object key)
+cdef list read_by(Node node)
 cdef Node record_of(Node part)
 cdef int forget_node(Node node) except -1
 

@@ -8,7 +8,8 @@ Owns two invariants:
 
 Edges are borrowed pointers. Tables own nodes and let go of one only when nothing reads it, so a pointer cannot
 dangle while the database lives; when the whole graph is freed, in whatever order, a dying node first cuts its edges on
-both sides. Nothing in this file runs user code: it can be called in the middle of a transition.
+both sides. Only what encodes a key (`find_node`, `ensure_node`) may run user code; all the rest can be called in the
+middle of a transition.
 """
 
 cimport cython
@@ -125,12 +126,27 @@ cdef Node ensure_node(Table table, object key):
         fresh.table = <PyObject *> table
         fresh.key = key
         fresh.encoded = encoded
-        if encoded is None:
-            return table.plain.setdefault(key, fresh)
-        return table.encoded.setdefault(encoded, fresh)
+        node = table.plain.setdefault(key, fresh) if encoded is None else table.encoded.setdefault(encoded, fresh)
+        if node is fresh:
+            table.newest = <PyObject *> fresh
+        return node
     if type(node.key) is Key and type(key) is not Key:
         node.key = key  # it was made for bytes that nobody could decode then
     return node
+
+
+cdef list read_by(Node node):
+    """The nodes that the current memo of `node` read, for people: without the parts of its own (`invalidate`)."""
+    cdef uint32_t i
+    cdef list nodes = []
+    for i in range(node.n_edges):
+        if node.edges[i].dep != NULL and not is_own_part(<Node> node.edges[i].dep):
+            nodes.append(<Node> node.edges[i].dep)
+    return nodes
+
+
+cdef bint is_own_part(Node node) noexcept:
+    return node.flags & PART and (<Table> node.table).derived
 
 
 cdef Node record_of(Node part):

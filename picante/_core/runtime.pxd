@@ -17,6 +17,7 @@ cdef class Runtime:
     cdef bint has_event_receivers(self) except -1
     cdef uint64_t commit(self, list writes) except? 0
     cdef int check_writable(self) except -1
+    cdef uint64_t invalidate(self, Node cell) except? 0
     cdef Node node_of(self, dyn_key)
 
 

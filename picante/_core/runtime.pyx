@@ -8,17 +8,17 @@ old and new, which runs user code, comes before it; telling subscribers comes af
 cimport cython
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 
-from picante._core.change cimport Write, apply_write, collect_changed, is_up_to_date
+from picante._core.change cimport Write, apply_write, change, collect_changed, is_up_to_date
 from picante._core.errors import DecodeError, SnapshotFrozenError, WriteInQueryError
 from picante._core.events import (
     EventHub, InputRemoved, InputSet, QueryChanged, QueryInvalidated, RevisionBumped, RevisionSet,
 )
-from picante._core.frame cimport current_frame
+from picante._core.frame cimport OUTSIDE, Frame, current_frame, read_outside
 from picante._core.key cimport Dep, DynKey
 from picante._core.key import Revision
 from picante._core.node cimport (
-    ABSENT, FAILED, MARKED, UNLINKED, VALUE, Table, Version, begin_transition, collect_dependents,
-    drop_edges, end_transition, ensure_node, find_version, holds_at, node_key, replace_edges, reserve_edges,
+    ABSENT, FAILED, MARKED, PART, UNLINKED, VALUE, Table, Version, begin_transition, collect_dependents,
+    drop_edges, end_transition, ensure_node, find_version, holds_at, node_key, read_by, replace_edges, reserve_edges,
 )
 from picante._core.store cimport advance, mark_from, sweep, table_for
 
@@ -102,8 +102,9 @@ cdef class Runtime:
         return self._ensure_hub().subscribe_revisions(self.current_revision)
 
     def _ensure_hub(self):
-        if self.hub is None:
-            self.hub = EventHub()
+        hub = EventHub()
+        if self.hub is None:  # making one takes its time, in which another may have come
+            self.hub = hub
         return self.hub
 
     cdef bint has_event_receivers(self) except -1:
@@ -182,6 +183,50 @@ cdef class Runtime:
             kind, key = _identity(<Node> node)
             self.hub.emit(QueryInvalidated(kind, key.hash, key, by_kind, by_key, revision))
 
+    cdef uint64_t invalidate(self, Node cell) except? 0:
+        """Begin a revision at which the derived `cell` must be computed again, whatever it has read.
+
+        The world outside is a part of the cell: its computations read it first, and this changes it. A memo, and a
+        computation that is under way, from before anybody spoke of the world outside, are told that they have read it.
+        """
+        cdef Store store = self.store
+        cdef Node part = Node()
+        cdef Frame frame
+        cdef uint64_t revision, until
+        cdef list trash = [], found = []
+        cdef set seen = set()
+        part.table = cell.table
+        part.key = cell.key
+        part.encoded = cell.encoded
+        part.flags = VALUE | PART
+        cdef bint collecting = begin_transition()
+        try:
+            if cell.parts is None:
+                cell.parts = {OUTSIDE: part}
+                cell.flags |= UNLINKED  # no edge of the memo leads to the new part
+            part = cell.parts[OUTSIDE]
+            frame = cell.running
+            while frame is not None:
+                read_outside(frame)
+                frame = frame.sibling
+            revision = store.present.revision + 1
+            until = advance(store, revision)
+            change(store, part, VALUE | PART, None, revision, until, trash)
+            if cell.flags & (VALUE | FAILED):
+                if not cell.flags & MARKED:
+                    cell.flags |= MARKED
+                    cell.verified_at = until
+                mark_from(store, cell, until)
+            found.append(cell)
+            collect_dependents(cell, found, seen)
+        finally:
+            end_transition(collecting)
+        if self.hub is not None:
+            self._announce(revision, None, None)
+            if self.hub.has_event_receivers:
+                self._emit_invalidated(found, *_identity(cell))
+        return revision
+
     # -- the dependency graph
 
     def update_query_deps(self, query, deps):
@@ -245,7 +290,10 @@ cdef class Runtime:
         for, and computed again only if something did change.
         """
         self.check_writable()
-        self._invalidate(self.node_of(DynKey(kind, key)))
+        node = self.node_of(DynKey(kind, key))
+        self._invalidate(node)
+        del node
+        sweep(self.store)
 
     def _notify(self, kind, key, changed_at, bint present):
         self.check_writable()
@@ -262,6 +310,8 @@ cdef class Runtime:
                 else InputRemoved(kind, key.hash, key, self.current_revision)
             )
         self._invalidate(node)
+        node = None
+        sweep(self.store)
 
     def _invalidate(self, Node node):
         cdef uint64_t present = self.store.present.revision
@@ -281,9 +331,7 @@ cdef class Runtime:
         if self.has_event_receivers():
             kind, key = _identity(node)
             self._emit_invalidated(found, kind, key)
-        self.store.idle.append(node)
-        del node, listed
-        sweep(self.store)
+        self.store.idle.append(node)  # a caller that lets go of it sweeps
 
     def forward_deps(self):
         """What each query read: `dict[DynKey, tuple[Dep, ...]]`, made when asked for (r[dep.forward])."""
@@ -339,10 +387,9 @@ cdef list _all_nodes(Store store):
 
 cdef list _deps_at(Node node, View view):
     """The nodes that the outcome of `node` read, for the present or as of `view`."""
-    cdef uint32_t i
     cdef Version version
     if view is None or holds_at(node, view.revision):
-        return [<Node> node.edges[i].dep for i in range(node.n_edges) if node.edges[i].dep != NULL]
+        return read_by(node)
     version = find_version(node, view.revision)
     return None if version is None else [dep for dep in version.deps if dep is not None]
 

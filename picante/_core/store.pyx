@@ -22,7 +22,8 @@ from itertools import count
 
 from picante._core.key import RuntimeId
 from picante._core.node cimport (
-    FAILED, MARKED, OUTCOME, PART, VALUE, copy_current, forget_node, mark_dependents, record_of,
+    FAILED, MARKED, OUTCOME, PART, VALUE, begin_transition, copy_current, end_transition, forget_node,
+    mark_dependents, record_of,
 )
 
 _ids = count(1)
@@ -224,27 +225,34 @@ cdef bint may_be_idle(Node node) noexcept:
 
 
 cdef int sweep(Store store) except -1:
-    """Forget the nodes among the idle that hold nothing and that nobody refers to any more. Runs no user code."""
-    cdef list idle
-    cdef Node node, record
-    while store.idle:
-        idle, store.idle = store.idle, []
-        while idle:
-            node = <Node> idle.pop()
-            # Two references: ours and its owner's. Whoever holds another one comes by again.
-            if Py_REFCNT(node) != 2 or node.n_dependents or node.history is not None or node.running is not None:
-                continue
-            if node.flags & PART:
-                record = record_of(node)
-                if record is not None and record.parts is not None:
-                    for name, part in list(record.parts.items()):
-                        if part is node:
-                            part = None
-                            del record.parts[name]
-                            break
-                    if not record.parts:
-                        record.parts = None
-                        store.idle.append(record)
-            elif not node.flags & (VALUE | FAILED) and node.parts is None:
-                forget_node(node)
+    """Forget the nodes among the idle that hold nothing and that nobody refers to any more."""
+    cdef list idle, forgotten = []
+    cdef Node node
+    cdef bint collecting = begin_transition()
+    try:
+        while store.idle:
+            idle, store.idle = store.idle, []
+            while idle:
+                node = <Node> idle.pop()
+                # Two references: ours and its owner's. Whoever holds another one comes by again.
+                if (
+                    Py_REFCNT(node) == 2 and not node.n_dependents and node.history is None and node.running is None
+                ):
+                    if node.flags & PART:
+                        _forget_part(store, node)
+                    elif not node.flags & (VALUE | FAILED) and node.parts is None:
+                        forget_node(node)
+                    forgotten.append(node)  # dropping its key may run user code
+    finally:
+        end_transition(collecting)
+    return 0
+
+
+cdef int _forget_part(Store store, Node part) except -1:
+    cdef Node record = record_of(part)
+    if record is None or record.parts is None:
+        return 0
+    record.parts = {name: each for name, each in record.parts.items() if each is not part} or None
+    if record.parts is None:
+        store.idle.append(record)
     return 0

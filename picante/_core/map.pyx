@@ -1,0 +1,140 @@
+"""Many keys of one query at once: hits without a task, the rest side by side, all as of one revision.
+
+Keys are looked up in order when the map is awaited. What is known is recorded and done with; what is missing is
+brought up to date by one driver a key, each in a task of its own, at most `limit` at a time. After the first error
+nothing new is started, the rest is cancelled, and the error is raised once all have ended: no task outlives the map.
+"""
+
+cimport cython
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from cpython.ref cimport PyObject
+
+from picante._core.awaitable cimport raise_again
+from picante._core.execute cimport Driver, error_of, new_driver
+from picante._core.frame cimport current_frame, record
+from picante._core.ingredient cimport check_view, runtime_of
+from picante._core.node cimport FAILED, NO_OUTCOME, Failure, Node, ensure_node
+from picante._core.store cimport enter_view, leave_view
+from picante._core.verify cimport Outcome, outcome_at
+
+
+@cython.final
+cdef class Members:
+    cdef int look_up(self, keys) except -1:
+        """Find the nodes, choose the view, and see which of them have to be brought up to date."""
+        cdef Node node
+        cdef Outcome outcome
+        cdef set missing = set()
+        self.runtime = runtime_of(self.ingredient, self.db)
+        self.frame = current_frame()
+        if self.frame is not None:
+            check_view(self.frame, self.runtime, self.ingredient)
+        nodes = [ensure_node(self.ingredient.table, key) for key in keys]  # may run user code, so the view comes after
+        if self.frame is not None:
+            self.view = self.frame.view
+        else:
+            self.view = self.runtime.store.present if self.runtime.view is None else self.runtime.view
+        enter_view(self.view)
+        self.nodes = nodes
+        self.waiting = []
+        for node in nodes:
+            if outcome_at(node, self.view, &outcome):
+                if self.frame is not None:
+                    record(self.frame, node, outcome.changed_at, outcome.valid_since)
+            elif <size_t> <PyObject *> node not in missing:
+                missing.add(<size_t> <PyObject *> node)
+                self.waiting.append(node)
+                if self.frame is not None:
+                    record(self.frame, node, NO_OUTCOME, 0)
+        self.waiting.reverse()
+        return 0
+
+    cdef int launch(self) except -1:
+        """Start what may run by now."""
+        import asyncio
+        cdef Driver driver
+        while self.waiting and self.error is None and len(self.running) < self.limit:
+            driver = new_driver(
+                self.runtime.store, self.runtime, self.view, self.db, self.frame, <Node> self.waiting.pop()
+            )
+            task = asyncio.Task(driver)  # not create_task(): a task factory may run it at once, inside of this loop
+            self.running[task] = driver
+            task.add_done_callback(self.end)
+        return 0
+
+    def end(self, task):
+        """One of the tasks has ended."""
+        cdef Driver driver = self.running.pop(task)
+        error = error_of(task)
+        if error is not None:
+            self.fail(error)
+        elif driver.flags & FAILED:
+            self.fail(driver.value)
+        elif task.cancelled() and self.error is None and not self.finished.done():
+            self.waiting.append(driver.node)  # somebody has cancelled it, not we: once more
+        self.launch()
+        if not self.running and not self.finished.done():
+            self.finished.set_result(None)
+
+    def fail(self, error):
+        if self.error is None:
+            self.error = error
+            self.cancel()
+
+    cdef int cancel(self) except -1:
+        self.waiting.clear()
+        for task in list(self.running):
+            task.cancel()
+        return 0
+
+    cdef list values(self):
+        """The values of all keys; raises the first error."""
+        cdef Py_ssize_t i
+        cdef Outcome outcome
+        cdef list values = []
+        cdef Node node
+        error = self.error
+        for i in range(PyList_GET_SIZE(self.nodes)):
+            node = <Node> PyList_GET_ITEM(self.nodes, i)
+            if not outcome_at(node, self.view, &outcome):
+                continue  # there is an error, then
+            if self.frame is not None:
+                record(self.frame, node, outcome.changed_at, outcome.valid_since)
+            if outcome.flags & FAILED and error is None:
+                error = <object> outcome.value
+            values.append(<object> outcome.value)
+        if isinstance(error, Failure):
+            raise_again((<Failure> error).error, (<Failure> error).traceback)
+        if error is not None:
+            raise error
+        return values
+
+
+cdef object map_keys(Ingredient ingredient, object db, object keys, object limit):
+    if limit is not None and (type(limit) is not int or limit < 1):
+        raise ValueError(f"limit= is how many keys are computed at a time: a positive int or None, not {limit!r}.")
+    return _map(ingredient, db, keys, limit)
+
+
+async def _map(Ingredient ingredient, db, keys, limit):
+    cdef Members members = Members.__new__(Members)
+    members.ingredient = ingredient
+    members.db = db
+    members.running = {}
+    members.limit = 0x7FFF_FFFF if limit is None else limit
+    members.look_up(keys)
+    try:
+        if members.waiting:
+            import asyncio
+            members.finished = asyncio.get_running_loop().create_future()
+            members.launch()
+            try:
+                await members.finished
+            except BaseException:
+                members.cancel()
+                while members.running:
+                    await asyncio.wait(list(members.running))
+                raise
+        return members.values()
+    finally:
+        leave_view(members.runtime.store, members.view)

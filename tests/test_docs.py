@@ -1,0 +1,52 @@
+"""The examples that people will copy run as printed."""
+
+import doctest
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTED = [
+    "picante.database",
+    "picante._core.batch",
+    "picante._core.input",
+    "picante._core.interned",
+    "picante._core.key",
+    "picante._core.runtime",
+]
+
+
+def test_the_quickstart_of_the_readme_runs_as_printed() -> None:
+    blocks = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    assert blocks
+    for block in blocks:
+        subprocess.run(
+            [sys.executable, "-W", "error", "-c", block], check=True, timeout=60, cwd=ROOT
+        )
+
+
+def belongs_to(module: ModuleType, test: doctest.DocTest) -> bool:
+    """Whether what `test` documents was defined in `module`, not imported into it."""
+    attribute = test.name.removeprefix(f"{module.__name__}").lstrip(".").partition(".")[0]
+    documented = getattr(module, attribute) if attribute else module
+    return getattr(documented, "__module__", module.__name__) == module.__name__
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_the_examples_in_docstrings_hold(name: str) -> None:
+    module = importlib.import_module(name)
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    found = finder.find(module, module=False)
+    tests = [test for test in found if test.examples and belongs_to(module, test)]
+    assert tests, f"{name} has no examples any more: take it off the list"
+    for test in tests:
+        test.globs = dict(vars(module))
+        result = doctest.DocTestRunner().run(test)
+        assert result.failed == 0, test.name
