@@ -6,20 +6,20 @@ from picante._core.key import Revision
 from picante._core.protocols import HasRuntime
 from picante._core.states import CellState, Touch
 
-K = TypeVar("K")
-V = TypeVar("V")
-D = TypeVar("D")
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+_D = TypeVar("_D")
 
 @final
-class DerivedIngredient(Ingredient, Generic[K, V]):
+class DerivedIngredient(Ingredient, Generic[_K, _V]):
     @overload
     def __init__(
         self,
         kind: int,
         name: str,
-        compute: Callable[[Any, K], Awaitable[V]],
+        compute: Callable[[Any, _K], Awaitable[_V]],
         *,
-        eq: Callable[[V, V], bool] | None = None,
+        eq: Callable[[_V, _V], bool] | None = None,
         version: str | int | None = None,
     ) -> None: ...
     @overload
@@ -27,22 +27,22 @@ class DerivedIngredient(Ingredient, Generic[K, V]):
         self,
         kind: int,
         name: str,
-        compute: Callable[[Any, K], V],
+        compute: Callable[[Any, _K], _V],
         *,
-        eq: Callable[[V, V], bool] | None = None,
+        eq: Callable[[_V, _V], bool] | None = None,
         version: str | int | None = None,
     ) -> None: ...
     def __class_getitem__(cls, item: Any, /) -> Any: ...
     @property
     def version(self) -> str | int | None: ...
-    def get(self, db: HasRuntime, key: K) -> Coroutine[Any, Any, V]: ...
-    def touch(self, db: HasRuntime, key: K) -> Coroutine[Any, Any, Touch]: ...
+    def get(self, db: HasRuntime, key: _K) -> Coroutine[Any, Any, _V]: ...
+    def touch(self, db: HasRuntime, key: _K) -> Coroutine[Any, Any, Touch]: ...
     def map(
-        self, db: HasRuntime, keys: Iterable[K], *, limit: int | None = None
-    ) -> Coroutine[Any, Any, list[V]]: ...
-    def invalidate(self, db: HasRuntime, key: K) -> Revision: ...
+        self, db: HasRuntime, keys: Iterable[_K], *, limit: int | None = None
+    ) -> Coroutine[Any, Any, list[_V]]: ...
+    def invalidate(self, db: HasRuntime, key: _K) -> Revision: ...
     @overload
-    def peek(self, db: HasRuntime, key: K, default: None = None) -> V | None: ...
+    def peek(self, db: HasRuntime, key: _K, default: None = None) -> _V | None: ...
     @overload
-    def peek(self, db: HasRuntime, key: K, default: D) -> V | D: ...
-    def cell_state(self, key: K) -> CellState: ...
+    def peek(self, db: HasRuntime, key: _K, default: _D) -> _V | _D: ...
+    def cell_state(self, key: _K) -> CellState: ...
