@@ -32,7 +32,12 @@ STAMP = (
     BUILD / "flags"
 )  # with which the rest of the folder was built; the Makefile reads its first line
 
-DIRECTIVES = {"language_level": 3, "auto_pickle": False, "linetrace": bool(TRACE), "profile": bool(TRACE)}
+DIRECTIVES = {
+    "language_level": 3,
+    "auto_pickle": False,
+    "linetrace": bool(TRACE),
+    "profile": bool(TRACE),
+}
 MACROS = [("PICANTE_DEBUG", "1")] if DEBUG else []
 if TRACE:  # from 3.13 on Cython would use sys.monitoring, where Cython.Coverage needs sys.settrace
     MACROS += [("CYTHON_TRACE", "1")]
