@@ -21,7 +21,6 @@ listens.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 import weakref
@@ -29,7 +28,10 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Generic, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeAlias, TypeVar
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = [
     "CAPACITY",
@@ -146,6 +148,8 @@ def _resolve(waiter: asyncio.Future[None]) -> None:
 def _wake(waiters: Iterable[asyncio.Future[None]]) -> None:
     """Wake what waits in any loop; a loop that is closed is passed over."""
     running: asyncio.AbstractEventLoop | None
+    import asyncio  # not at the top: it takes longer to import than all of picante
+
     try:
         running = asyncio.get_running_loop()
     except RuntimeError:
@@ -242,6 +246,8 @@ class _Receiver(Generic[T]):
     async def _next(self) -> T:
         # The item is taken in the step that returns it, so no cancellation can come between.
         # Nothing here holds the hub while it waits, or the runtime could not go.
+        import asyncio
+
         loop = asyncio.get_running_loop()
         with _lock:
             since = self._mark()

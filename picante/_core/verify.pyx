@@ -116,7 +116,10 @@ cdef class Walk:
         while self.depth:
             level = &self.levels[self.depth - 1]
             if not level.begun or level.lost or level.checked != self.interruptions:
-                if level.checked != self.interruptions and outcome_at(<Node> level.node, self.view, &outcome):
+                if (
+                    level.checked != self.interruptions and not is_stale(level.node, self.view)
+                    and outcome_at(<Node> level.node, self.view, &outcome)
+                ):
                     self.pop()  # somebody has seen to it meanwhile, or its computation has just ended
                     continue
                 if (<Node> level.node).running is not None and frame_at(<Node> level.node, self.view) is not None:
