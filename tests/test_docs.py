@@ -5,6 +5,8 @@ import importlib
 import re
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -21,15 +23,34 @@ DOCUMENTED = [
 ]
 
 
+def snippets(name: str) -> Iterator[tuple[int, str]]:
+    """The Python blocks of a Markdown file, each with the number of lines above it."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for block in re.finditer(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        yield text.count("\n", 0, block.start(1)), block[1]
+
+
 def test_the_quickstart_of_the_readme_runs_as_printed() -> None:
-    blocks = re.findall(
-        r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
-    )
+    blocks = list(snippets("README.md"))
     assert blocks
-    for block in blocks:
+    for _, block in blocks:
         subprocess.run(
             [sys.executable, "-W", "error", "-c", block], check=True, timeout=60, cwd=ROOT
         )
+
+
+def test_the_snippets_of_the_guide_run_in_order(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    guide = ModuleType("guide")
+    monkeypatch.setitem(sys.modules, guide.__name__, guide)
+    blocks = list(snippets("docs/guide.md"))
+    assert blocks
+    for n_lines, block in blocks:
+        # The empty lines make a traceback show the line of the guide.
+        code = compile("\n" * n_lines + block, str(ROOT / "docs/guide.md"), "exec")
+        exec(code, vars(guide))
 
 
 def belongs_to(module: ModuleType, test: doctest.DocTest) -> bool:

@@ -22,6 +22,7 @@ listens.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import weakref
 from collections import deque
@@ -148,8 +149,11 @@ def _resolve(waiter: asyncio.Future[None]) -> None:
 def _wake(waiters: Iterable[asyncio.Future[None]]) -> None:
     """Wake what waits in any loop; a loop that is closed is passed over."""
     running: asyncio.AbstractEventLoop | None
-    import asyncio  # not at the top: it takes longer to import than all of picante
-
+    asyncio = sys.modules.get(
+        "asyncio"
+    )  # not imported at the top: that takes longer than all of picante
+    if asyncio is None:
+        return
     try:
         running = asyncio.get_running_loop()
     except RuntimeError:

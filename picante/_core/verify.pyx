@@ -27,6 +27,12 @@ from picante._core.store cimport fits_node, keep_current, keep_version
 
 cdef uint64_t _walks = 0
 
+# The levels of an earlier walk, for the next one: growing them afresh costs as much as looking at an edge or two.
+cdef Level *_spare = NULL
+cdef Py_ssize_t _spare_capacity = 0
+cdef enum:
+    MAX_SPARE = 1 << 14
+
 
 cdef inline bint is_stale(PyObject *node, View view) noexcept:
     """Whether it is plain that the outcome of `node` at `view` is not known: another common case."""
@@ -46,12 +52,22 @@ cdef inline bint is_current(PyObject *node, uint64_t revision) noexcept:
 @cython.freelist(16)
 cdef class Walk:
     def __dealloc__(self):
+        global _spare, _spare_capacity
+        if _spare_capacity < self.capacity <= MAX_SPARE:
+            _spare, self.levels = self.levels, _spare
+            _spare_capacity = self.capacity
         PyMem_Free(self.levels)
 
     cdef int push(self, PyObject *node) except -1:
         """Go down to `node`, whose outcome at the view's revision is not known."""
+        global _spare, _spare_capacity
         cdef Py_ssize_t capacity
         cdef void *grown
+        if self.capacity == 0 and _spare != NULL:
+            self.levels = _spare
+            self.capacity = _spare_capacity
+            _spare = NULL
+            _spare_capacity = 0
         if self.depth == self.capacity:
             self.refuse_cycle()
             capacity = 2 * self.depth if self.depth else 8
