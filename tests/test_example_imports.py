@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from examples.imports import scratch
+from examples.imports import queries, scratch
 from examples.imports.__main__ import main
 from examples.imports.analysis import (
     Import,
@@ -30,7 +30,7 @@ from examples.imports.analysis import (
     shortest_cycle,
 )
 from examples.imports.demo import Demo, Progress, duration, to_edit, to_import
-from examples.imports.queries import TREE, Database
+from examples.imports.queries import Database, File
 from examples.imports.tree import Tree, decode, read_tree
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -452,21 +452,28 @@ FILES = {
 
 def database(files: dict[str, str]) -> Database:
     db = Database(Layout())
-    for path, text in files.items():
-        db.text.set(db, path, text)
+    with db.batch():
+        for path, text in files.items():
+            File(db, path, text)
     return db
 
 
+def file_at(db: Database, path: str) -> File:
+    found = File.get(db, path)
+    assert found is not None
+    return found
+
+
 async def report(db: Database) -> Report:
-    db.reset()
-    return await db.report.get(db, TREE)
+    db.ran.clear()
+    return await queries.report(db)
 
 
 async def test_the_queries_say_what_scratch_says() -> None:
     db = database(FILES)
     assert await report(db) == analyse(FILES)
     assert db.ran["parse"] == db.ran["resolve"] == len(FILES)
-    assert db.memos == sum(db.ran.values())
+    assert len(db.memos) == sum(db.ran.values())
     await report(db)
     assert db.ran == {}
 
@@ -476,7 +483,7 @@ async def test_a_comment_reruns_one_parse() -> None:
     before = await report(db)
     for path, text in FILES.items():
         if path != "broken.py":
-            db.text.set(db, path, f"# a comment\n{text}")
+            File(db, path, f"# a comment\n{text}")
             assert await report(db) == before
             assert db.ran == {"parse": 1}, path
 
@@ -485,7 +492,7 @@ async def test_an_import_reruns_what_it_must() -> None:
     db = database(FILES)
     await report(db)
     files = {**FILES, "tool.py": FILES["tool.py"] + "\nimport app"}
-    db.text.set(db, "tool.py", files["tool.py"])
+    File(db, "tool.py", files["tool.py"])
     assert await report(db) == analyse(files)
     # `app` imports `tool`, not a name from it, so the only question asked is the new one.
     once = "parse resolve target locate graph cycles unresolved summary report"
@@ -495,7 +502,7 @@ async def test_an_import_reruns_what_it_must() -> None:
 async def test_a_new_name_reruns_only_who_asked_for_a_name() -> None:
     db = database(FILES)
     await report(db)
-    db.text.set(db, "pkg/two.py", FILES["pkg/two.py"] + "\nmore = 1")
+    File(db, "pkg/two.py", FILES["pkg/two.py"] + "\nmore = 1")
     await report(db)
     # The edges are the same, so graph, cycles and unresolved stay; the number of names does not.
     assert db.ran == {"parse": 1, "resolve": 1, "target": 1, "summary": 1, "report": 1}
@@ -505,11 +512,11 @@ async def test_files_that_come_and_go() -> None:
     db = database(FILES)
     await report(db)
     files = {**FILES, "nowhere/__init__.py": "import app"}
-    db.text.set(db, "nowhere/__init__.py", files["nowhere/__init__.py"])
+    File(db, "nowhere/__init__.py", files["nowhere/__init__.py"])
     assert await report(db) == analyse(files)
     assert db.ran["parse"] == 1
     assert db.ran["resolve"] == 2  # the new file, and the one that could not find it before
-    db.text.remove(db, "nowhere/__init__.py")
+    file_at(db, "nowhere/__init__.py").remove(db)
     assert await report(db) == analyse(FILES)
     assert db.ran["parse"] == 0
 
@@ -518,9 +525,10 @@ async def test_lines_are_looked_up_for_what_is_shown_only() -> None:
     db = database(FILES)
     await report(db)
     assert "lines" not in db.ran
-    assert await db.lines.get(db, "app.py") == (1, 2, 3, 3)
-    db.text.set(db, "app.py", "\n" + FILES["app.py"])
-    assert await db.lines.get(db, "app.py") == (2, 3, 4, 4)
+    app = file_at(db, "app.py")
+    assert await queries.lines(db, app) == (1, 2, 3, 3)
+    app.set(db, text="\n" + FILES["app.py"])
+    assert await queries.lines(db, app) == (2, 3, 4, 4)
 
 
 async def test_random_edits_say_what_scratch_says() -> None:
@@ -549,11 +557,11 @@ async def test_random_edits_say_what_scratch_says() -> None:
     for _ in range(150):
         path = rng.choice(paths)
         if rng.random() < 0.25:
-            files.pop(path, None)
-            db.text.remove(db, path)
+            if files.pop(path, None) is not None:
+                file_at(db, path).remove(db)
         else:
             files[path] = text()
-            db.text.set(db, path, files[path])
+            File(db, path, files[path])
         assert await report(db) == analyse(files)
 
 
@@ -575,7 +583,7 @@ async def test_the_runs_count_and_compare() -> None:
     cold = await demo.cold()
     assert cold.same
     assert cold.reused == 0
-    assert cold.queries == demo.db.memos
+    assert cold.queries == len(demo.db.memos)
     again = await demo.run("again")
     assert (again.same, again.queries, again.reused) == (True, 0, cold.queries)
     comment = await demo.run("comment", ("tool.py", "# comment\n" + FILES["tool.py"]))

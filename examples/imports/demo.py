@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from keyword import iskeyword
 from typing import TextIO
 
-from . import analysis, scratch
+from . import analysis, queries, scratch
 from .analysis import Layout, Report
-from .queries import TREE, Database
+from .queries import Database, File
 from .tree import Tree
 
 LISTED = 5
@@ -73,18 +73,19 @@ class Demo:
         self.texts = dict(tree.texts)
         self.progress = progress
         self.db = Database(tree.layout)
-        for path, text in self.texts.items():
-            self.db.text.set(self.db, path, text)
+        with self.db.batch():
+            for path, text in self.texts.items():
+                File(self.db, path, text)
 
     async def run(self, name: str, edit: tuple[str, str] | None = None) -> Run:
         """Make the edit, ask for the report, and compare it with one from scratch."""
         db = self.db
-        db.reset()
+        db.ran.clear()
         start = time.perf_counter()
         if edit is not None:
-            db.text.set(db, *edit)
+            File(db, *edit)
             self.texts[edit[0]] = edit[1]
-        report = await db.report.get(db, TREE)
+        report = await queries.report(db)
         seconds = time.perf_counter() - start
         ran = dict(db.ran)
 
@@ -93,7 +94,7 @@ class Demo:
         expected = scratch.analyse(self.texts, db.layout)
         from_scratch = time.perf_counter() - start
         self.progress.clear()
-        reused = db.memos - sum(ran.values())
+        reused = len(db.memos) - sum(ran.values())
         return Run(name, ran, reused, seconds, from_scratch, report == expected, report)
 
     async def cold(self) -> Run:
@@ -103,13 +104,9 @@ class Demo:
 
     @contextmanager
     def _watching(self) -> Iterator[None]:
-        parsed = 0
-
         def on_run(name: str) -> None:
-            nonlocal parsed
             if name == "parse":
-                parsed += 1
-                self.progress.show(f"{parsed} of {len(self.texts)} files parsed")
+                self.progress.show(f"{self.db.ran[name]} of {len(self.texts)} files parsed")
 
         # Without a terminal nothing is called, and nothing is paid.
         self.db.on_run = on_run if self.progress.on else None
@@ -227,7 +224,9 @@ async def _print_findings(demo: Demo, report: Report) -> None:
     _print_list(f"Import cycles: {summary.cycles:,}", ways, summary.cycles)
     places = []
     for missing in report.unresolved[:LISTED]:
-        lines = await demo.db.lines.get(demo.db, missing.path)
+        file = File.get(demo.db, missing.path)
+        assert file is not None  # the report is of the files that are there
+        lines = await queries.lines(demo.db, file)
         places.append(f"{missing.path}:{lines[missing.index]}: {missing.statement}")
     optional = f" (and {summary.absent:,} optional ones)" if summary.absent else ""
     _print_list(f"Unresolved imports: {summary.unresolved:,}{optional}", places, summary.unresolved)
