@@ -260,3 +260,94 @@ async def test_invalidating_is_told_and_refused_inside_a_query(db: Db) -> None:
         assert invalidated.by_key == invalidated.key
     with pytest.raises(WriteInQueryError):
         await DerivedIngredient[int, None](2, "Meddle", meddle).get(db, 1)
+
+
+# -- groups
+
+
+async def test_what_was_read_together_is_checked_side_by_side(db: Db, deadline: Any) -> None:
+    """Where 100 slow queries were read by one map, checking them again takes as long as one."""
+    version = InputIngredient[str, int](2, "Version")
+    gated = Gated()
+    compute = gated.compute
+
+    async def slow(db: Any, key: int) -> int:
+        version.get(db, "v")
+        return int(await compute(db, key))
+
+    query = DerivedIngredient[int, int](4, "Slow", slow)
+    runs: list[None] = []
+
+    async def total(db: Any, key: None) -> int:
+        runs.append(key)
+        return sum(await query.map(db, range(100)))
+
+    top = DerivedIngredient[None, int](3, "Total", total)
+    version.set(db, "v", 1)
+    assert await top.get(db, None) == 9900
+    version.set(db, "v", 2)
+    gated.runs.clear()
+    gated.most = 0
+    gated.close(*range(100))
+    task = asyncio.create_task(top.get(db, None))
+    await settle()
+    assert sorted(gated.runs) == list(range(100))  # all of them run, none has ended
+    for key in range(100):
+        gated.open(key)
+    assert await deadline(task) == 9900
+    assert len(gated.runs) == 100
+    assert len(runs) == 1  # early cutoff: all values were equal
+    version.set(db, "v", 3)
+    assert await top.get(db, None) == 9900
+    assert len(runs) == 1
+
+
+async def test_a_group_that_needs_no_computation_makes_no_task(db: Db) -> None:
+    version = InputIngredient[str, int](2, "Version")
+    cutoff = DerivedIngredient[None, int](5, "Cutoff", lambda db, key: version.get(db, "v", 0) * 0)
+
+    async def one(db: Any, key: int) -> int:
+        return key + await cutoff.get(db, None)
+
+    query = DerivedIngredient[int, int](4, "One", one)
+
+    async def total(db: Any, key: None) -> int:
+        return sum(await query.map(db, range(50)))
+
+    top = DerivedIngredient[None, int](3, "Total", total)
+    assert await top.get(db, None) == 1225
+    version.set(db, "v", 1)
+    assert await cutoff.get(db, None) == 0
+    with pytest.raises(StopIteration) as done:
+        top.get(db, None).send(None)
+    assert done.value.value == 1225
+
+
+async def test_a_cancelled_check_of_a_group_leaves_nothing_behind(db: Db, deadline: Any) -> None:
+    version = InputIngredient[str, int](2, "Version")
+    gated = Gated()
+    compute = gated.compute
+
+    async def slow(db: Any, key: int) -> int:
+        version.get(db, "v")
+        return int(await compute(db, key))
+
+    query = DerivedIngredient[int, int](4, "Slow", slow)
+
+    async def total(db: Any, key: None) -> int:
+        return sum(await query.map(db, range(3)))
+
+    top = DerivedIngredient[None, int](3, "Total", total)
+    version.set(db, "v", 1)
+    assert await top.get(db, None) == 6
+    version.set(db, "v", 2)
+    gated.close(*range(3))
+    task = asyncio.create_task(top.get(db, None))
+    await settle()
+    assert gated.now == 3
+    task.cancel()
+    await deadline(asyncio.wait([task]))
+    assert task.cancelled()
+    assert gated.now == 0
+    gated.gates.clear()
+    assert await deadline(top.get(db, None)) == 6

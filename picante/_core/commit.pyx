@@ -93,6 +93,7 @@ cdef bint _place(Store store, Frame frame, uint32_t outcome, object value, uint6
         replace_edges(node, edges, <uint32_t> n)
     for i in range(n):
         edges[i].seen = frame.reads[i].changed_at
+        edges[i].group = frame.reads[i].group
     trash.append(node.value)
     node.value = value
     node.flags = outcome if clean else outcome | MARKED

@@ -28,6 +28,7 @@ cdef class Driver:
     cdef Frame awaited           # the frame whose end is waited for, or None
     cdef object future           # ... and how that end is told
     cdef object task             # the task in which the computation goes on, or None; its end is told in `future`, too
+    cdef list group              # of several tasks: each; `task` is then what gathers them
     cdef object leaving          # what to raise if that task ends cancelled
     cdef bint running            # a step is being taken
     cdef bint ended
@@ -44,6 +45,7 @@ cdef class Driver:
     cdef int begin_waiting(self, Node node) except -1
     cdef int hop(self, Node node, object loop) except -1
     cdef int await_task(self, object loop) except -1
+    cdef int begin_group(self) except -1
     cdef int finish_step(self, object value) except -1
     cdef int fail_step(self, object error) except -1
     cdef int end_computation(self, uint32_t outcome, object value) except -1

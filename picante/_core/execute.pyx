@@ -32,7 +32,7 @@ from picante._core.ingredient cimport Ingredient, cycle_error, describe, ingredi
 from picante._core.node cimport FAILED, VALUE
 from picante._core.runtime cimport emit_query_changed
 from picante._core.store cimport enter_view, leave_view, sweep
-from picante._core.verify cimport EXECUTE, WAIT, Outcome, Step, new_walk, outcome_at
+from picante._core.verify cimport DONE, EXECUTE, GROUP, WAIT, Outcome, Step, new_walk, outcome_at
 
 cdef extern from *:
     """
@@ -155,6 +155,8 @@ cdef class Driver:
                     self.begin(_last(self.walk))
                 elif step == WAIT:
                     self.begin_waiting(_last(self.walk))
+                elif step == GROUP:
+                    self.begin_group()
                 elif self.finish():
                     return PYGEN_RETURN
         except BaseException:
@@ -268,13 +270,40 @@ cdef class Driver:
         self.inner = awaitable_iterator(self.future)
         return 0
 
+    cdef int begin_group(self) except -1:
+        """Bring what was read at once up to date side by side: at once what needs no computation, the rest in tasks."""
+        cdef Driver driver
+        cdef list drivers = []
+        cdef Node node
+        loop = running_loop()
+        for node in self.walk.stale_group():
+            driver = new_driver(self.store, self.runtime, self.view, self.db, self.outer, node)
+            if driver.walk.advance() != DONE or not driver.finish():
+                drivers.append(driver)
+        self.walk.interruptions += 1
+        if loop is None or len(drivers) < 2:
+            # One by one, then. The first is where the walk goes next, so nothing is gained by a task for it.
+            for driver in drivers:
+                driver.abort()
+            if drivers:
+                self.walk.push(<PyObject *> (<Driver> drivers[0]).node)
+            return 0
+        import asyncio
+        self.group = [asyncio.Task(driver, loop=loop) for driver in drivers]
+        self.task = asyncio.gather(*self.group, return_exceptions=True)
+        return self.await_task(loop)
+
     cdef int finish_step(self, object value) except -1:
         """What was awaited has returned `value`."""
         self.inner = None
         self.walk.interruptions += 1
         if self.frame is None:
-            task, leaving = self.task, self.leaving
-            self.future = self.awaited = self.task = self.leaving = None
+            task, leaving, group = self.task, self.leaving, self.group
+            self.future = self.awaited = self.task = self.leaving = self.group = None
+            for each in group or ():
+                error = error_of(each)
+                if error is not None:
+                    raise error
             if leaving is not None and task.cancelled():  # else the query has caught it, and has come to an end
                 raise leaving
         elif is_one_shot(value):

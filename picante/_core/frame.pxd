@@ -27,6 +27,8 @@ cdef class Frame:
     cdef uint32_t capacity
     cdef uint32_t *index       # an open hash of positions + 1, once a list would be slow to search
     cdef uint32_t index_mask
+    cdef uint32_t group        # that of the reads that are being recorded; 0: none
+    cdef uint32_t n_groups
     # -- who waits for it: the future's address -> (future, its loop, the waiting Frame or None)
     cdef dict waiters
     # -- scratch of the search for cycles

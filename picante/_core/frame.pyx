@@ -125,6 +125,7 @@ cdef int record(Frame frame, Node node, uint64_t changed_at, uint64_t valid_sinc
         if n == frame.capacity:
             _grow(frame)
         frame.nodes.append(node)
+        frame.reads[n].group = frame.group
         if n >= 8:
             _enter(frame, node, n)
     elif changed_at == NO_OUTCOME:

@@ -37,6 +37,9 @@ cdef class Members:
         enter_view(self.view)
         self.nodes = nodes
         self.waiting = []
+        if self.frame is not None:
+            self.frame.n_groups += 1
+            self.frame.group = self.frame.n_groups
         for node in nodes:
             if outcome_at(node, self.view, &outcome):
                 if self.frame is not None:
@@ -46,6 +49,8 @@ cdef class Members:
                 self.waiting.append(node)
                 if self.frame is not None:
                     record(self.frame, node, NO_OUTCOME, 0)
+        if self.frame is not None:
+            self.frame.group = 0
         self.waiting.reverse()
         return 0
 

@@ -116,6 +116,7 @@ cdef extern from *:
 cdef struct Read:
     uint64_t changed_at   # the outcome that was read, or NO_OUTCOME
     uint64_t valid_since  # where its interval began when it was read
+    uint32_t group        # reads of one `map` share a number; 0: read by itself
 
 
 cdef inline bint begin_transition() noexcept:

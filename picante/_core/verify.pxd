@@ -14,6 +14,7 @@ cdef enum Step:
     DONE      # the node holds at the view's revision
     EXECUTE   # the walk stands at a node that must be computed
     WAIT      # the walk stands at a node that is being computed by another
+    GROUP     # the walk stands at a node that read several others at once, of which some may be out of date
 
 
 cdef struct Level:
@@ -50,6 +51,8 @@ cdef class Walk:
     cdef Step advance(self) except BROKEN
     cdef void start(self, Level *level) noexcept
     cdef Step look(self, Node node, Level *level) except BROKEN
+    cdef bint leads_to_group(self, Node node, Level *level) noexcept
+    cdef list stale_group(self)
     cdef bint knows(self, Node node) except -1
     cdef int settle(self, Node node, Level *level) except -1
 

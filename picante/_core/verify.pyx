@@ -146,8 +146,8 @@ cdef class Walk:
                 if not level.begun:
                     self.start(level)
             step = self.look(<Node> level.node, level)
-            if step == EXECUTE:
-                return self.stand(EXECUTE)
+            if step == EXECUTE or step == GROUP:
+                return self.stand(step)
             if step == DONE:
                 if level.marks == self.store.marks and level.verified_at == (<Node> level.node).verified_at:
                     self.settle(<Node> level.node, level)
@@ -211,8 +211,38 @@ cdef class Walk:
         if step == WAIT:
             if (<Table> (<Node> dep).table).link.ingredient == NULL:
                 return EXECUTE  # nobody is left who could bring it up to date
+            if edge.group and self.leads_to_group(node, level):
+                return GROUP
             self.push(dep)
         return step
+
+    cdef bint leads_to_group(self, Node node, Level *level) noexcept:
+        """Whether more than the next edge of its group leads to what may be out of date."""
+        cdef uint32_t i
+        cdef Edge *edge
+        for i in range(level.edge + 1, node.n_edges):
+            edge = &node.edges[i]
+            if edge.group != node.edges[level.edge].group:
+                return False
+            if edge.dep != NULL and is_stale(edge.dep, self.view) and (
+                (<Table> (<Node> edge.dep).table).link.ingredient != NULL
+            ):
+                return True
+        return False
+
+    cdef list stale_group(self):
+        """The nodes of the group at which the walk stands that may be out of date: they were read at once, whatever
+        one of them had turned out to be, so that all may be brought up to date at once."""
+        cdef Level *level = &self.levels[self.depth - 1]
+        cdef Node node = <Node> level.node
+        cdef list nodes = []
+        cdef uint32_t i
+        for i in range(level.edge, node.n_edges):
+            if node.edges[i].group != node.edges[level.edge].group:
+                break
+            if node.edges[i].dep != NULL and is_stale(node.edges[i].dep, self.view):
+                nodes.append(<Node> node.edges[i].dep)
+        return nodes
 
     cdef bint knows(self, Node node) except -1:
         """Whether the database knows the kind of `node` (r[cell.revalidate-missing]); asked once a walk.
