@@ -14,6 +14,12 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
 TYPING = Path(__file__).parent / "typing"
 STUBS = sorted(p.stem for p in (ROOT / "picante/_core").glob("*.pyi"))
+ALLOWED = [
+    r"picante\._core\..*\.(__test__|__pyx_capi__)",  # Cython adds them
+    r"picante\._core\.derived\.Fetch",  # what a call returns; its type is Coroutine
+    # Compiled classes that are derived from. To say so in a stub takes typing_extensions, a dependency.
+    r"picante\._core\.(key\.DynKey|ids\.Handle|ingredient\.Ingredient)",
+]
 
 
 def check(command: list[str], tmp_path: Path) -> subprocess.CompletedProcess[str]:
@@ -71,18 +77,17 @@ def test_pyright_rejects_wrong_uses(tmp_path):
     assert lines_with_errors(ran.stdout) == expected_errors(), ran.stdout
 
 
-@pytest.mark.parametrize("module", [m for m in STUBS if m in {"binding", "record", "tracked"}])
-def test_stubs_say_what_the_compiled_modules_have(module, tmp_path):
+def test_stubs_say_what_the_compiled_modules_have(tmp_path):
     pytest.importorskip("mypy")
     config, allowed = tmp_path / "mypy.ini", tmp_path / "allowed"
     config.write_text("[mypy]\n")
-    allowed.write_text(r"picante\._core\..*\.(__test__|__pyx_capi__)")  # Cython adds them
+    allowed.write_text("\n".join(ALLOWED))
     ran = subprocess.run(
         [
             sys.executable,
             "-m",
             "mypy.stubtest",
-            f"picante._core.{module}",
+            *[f"picante._core.{module}" for module in STUBS],
             "--mypy-config-file",
             str(config),
             "--allowlist",
