@@ -64,6 +64,7 @@ cdef class DerivedIngredient(Ingredient):
         """`DerivedIngredient[str, int]`, for annotations."""
         return GenericAlias(cls, item)
 
+    @cython.binding(False)  # a plain method descriptor: the interpreter calls it a tenth of a hit faster
     def get(self, db, key):
         """Await it for the value of `key`: the memo where it holds, else computed (r[derived.get]).
 
