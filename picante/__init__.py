@@ -18,6 +18,7 @@ from picante._core.errors import (
     PersistenceError,
     PicanteError,
     QueryPoisonedError,
+    SnapshotClosedError,
     SnapshotFrozenError,
     WriteInQueryError,
 )
@@ -33,6 +34,7 @@ from picante.decorators.fields import Field, KeyField
 from picante.decorators.input import Input, Singleton, input
 from picante.decorators.interned import Interned, interned
 from picante.decorators.tracked import Tracked, tracked
+from picante.snapshot import Snapshot
 
 __all__ = [
     "CacheCorruptError",
@@ -71,6 +73,8 @@ __all__ = [
     "Runtime",
     "RuntimeId",
     "Singleton",
+    "Snapshot",
+    "SnapshotClosedError",
     "SnapshotFrozenError",
     "Touch",
     "Tracked",

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Never, Self, TypeAlias, TypeVar
 
 from picante._core.batch import Batch
 from picante._core.binding import Binding, label
-from picante._core.errors import DuplicateKindError, IngredientNotFoundError, PicanteError
+from picante._core.errors import DuplicateKindError, IngredientNotFoundError
 from picante._core.ingredient import Ingredient
 from picante._core.protocols import HasRuntime, IngredientLookup
 from picante._core.runtime import Runtime
+from picante.snapshot import Snapshot as SnapshotType, SnapshotClass
 
 __all__ = ["Database", "HasRuntime", "IngredientLookup", "IngredientRegistry"]
 
@@ -100,7 +101,9 @@ class Database:
     _n_classes: int
 
     if TYPE_CHECKING:
-        Snapshot: TypeAlias = "DatabaseSnapshot"
+        Snapshot: TypeAlias = SnapshotType
+    else:
+        Snapshot = SnapshotClass()
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         # Here and not in __init__, which a class of the user may replace; and past a __setattr__ of his.
@@ -138,8 +141,8 @@ class Database:
         """Several changes as one revision, all or nothing: `with db.batch(): ...`."""
         return Batch(self.runtime)
 
-    async def snapshot(self) -> DatabaseSnapshot:
-        """What the database is now, frozen."""
+    async def snapshot(self) -> SnapshotType:
+        """What the database is now, frozen: `async with await db.snapshot() as snap: ...`."""
         return await type(self).Snapshot.from_database(self)
 
     # -- what definitions and keys ask
@@ -193,32 +196,3 @@ class Database:
             object.__setattr__(self, "_classes", classes_of(list(self._by_binding)))
             object.__setattr__(self, "_n_classes", n_bindings)
         return self._classes
-
-
-class DatabaseSnapshot(Database):
-    """A database as it was at one revision, frozen.
-
-    `Database.Snapshot` is the class of the snapshots of a database, with the fields and methods of its own class.
-    """
-
-    @classmethod
-    async def from_database(cls, db: HasRuntime) -> Self:
-        """The state of `db` now."""
-        raise PicanteError("Snapshots are not part of this version of picante yet.")
-
-
-def make_snapshot_class(cls: Any) -> Any:
-    """The class of the snapshots of a database class (r[macro.db.snapshot])."""
-    return type(
-        f"{cls.__name__}Snapshot",
-        (DatabaseSnapshot,),
-        {
-            "__module__": cls.__module__,
-            "__qualname__": f"{cls.__qualname__}Snapshot",
-            "__doc__": f"A {cls.__qualname__} as it was at one revision, frozen.",
-        },
-    )
-
-
-if not TYPE_CHECKING:
-    Database.Snapshot = DatabaseSnapshot

@@ -21,6 +21,7 @@ from picante._core.errors import (
     PersistenceError,
     PicanteError,
     QueryPoisonedError,
+    SnapshotClosedError,
     SnapshotFrozenError,
     WriteInQueryError,
 )
@@ -83,6 +84,11 @@ FULL: list[tuple[Any, dict[str, Any], str]] = [
         {"kind": KIND, "name": "app.parse", "other": "lib.parse"},
         "app.parse and lib.parse have the same kind (kind_7): "
         "give one of them another name with `name=`.",
+    ),
+    (
+        SnapshotClosedError,
+        {"revision": Revision(3)},
+        "This snapshot, of revision 3, is closed: take another one of its database.",
     ),
     (
         SnapshotFrozenError,

@@ -27,6 +27,7 @@ A module may import and ``cimport`` only what stands above it:
 ``awaitable``   how a compiled awaitable hands back its value on each CPython
 ``node``        nodes, edges, the tables that own them, marking
 ``store``       revisions, views, and which old outcomes are kept for whom
+``sharing``     what snapshots have computed, for later readers; who belongs together
 ``frame``       the running query: what it has read, whom it waits for, cycles
 ``change``      how a change of an input takes effect
 ``runtime``     the public face: revisions, changes of inputs, the graph, events
@@ -36,6 +37,8 @@ A module may import and ``cimport`` only what stands above it:
 ``interned``    ingredients that give equal values one small id
 ``verify``      is a marked memo still good? The walk over dependencies
 ``commit``      the end of a computation: early cutoff, the place of its outcome
+``adopt``       an earlier result whose dependencies are as they were then
+``inflight``    who computes what: for leaders and followers outside of the engine
 ``execute``     running user code: steps, waiting, cancellation
 ``map``         many keys of one query at once
 ``derived``     memoized queries, and the awaitable that a call returns: the hit path

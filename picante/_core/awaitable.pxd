@@ -96,3 +96,4 @@ cdef PyObject *stop_with(PyObject *value) noexcept
 cdef bint is_awaitable(object value) noexcept
 cdef object awaitable_iterator(object value)
 cdef bint is_one_shot(object value) noexcept
+cdef object thrown_exception(kind, value, traceback)

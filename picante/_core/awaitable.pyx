@@ -140,3 +140,16 @@ cdef object awaitable_iterator(object value):
 cdef bint is_one_shot(object value) noexcept:
     """Whether `value` can be consumed only once: no value to keep and hand out again."""
     return picante_is_one_shot(value)
+
+
+cdef object thrown_exception(kind, value, traceback):
+    """The exception that the arguments of a coroutine's throw() mean."""
+    if isinstance(kind, BaseException):
+        return kind
+    if isinstance(value, kind):
+        error = value
+    elif value is None:
+        error = kind()
+    else:
+        error = kind(*value) if isinstance(value, tuple) else kind(value)
+    return error if traceback is None else error.with_traceback(traceback)

@@ -6,8 +6,8 @@ one is named by the revision of the view that computed it.
 
 Then, in one transition, the outcome is put where it belongs. It is *clean*, and good from now on, only if all that the
 computation read is at this very instant current, unmarked and as it was when it was read: changes that came
-in meanwhile did not find the way here, for the edges are only drawn now. Else it is known to hold at the
-view's revision and no further: as the node's marked outcome if it has no newer one, as its view's otherwise.
+in meanwhile did not find the way here, for the edges are only drawn now. Else it is known to hold as far as all that
+it read is known to: as the node's marked outcome if it has no newer one, as its view's otherwise.
 """
 
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
@@ -17,35 +17,35 @@ from libc.stdint cimport uint64_t
 from picante._core.equality cimport outcomes_equal
 from picante._core.ingredient cimport Ingredient, describe
 from picante._core.node cimport (
-    FAILED, MARKED, NO_OUTCOME, PART, VALUE, Edge, Failure, Version, begin_transition, end_transition, replace_edges,
-    reserve_edges, same_deps,
+    FAILED, MARKED, NO_OUTCOME, PART, UNLINKED, VALUE, Edge, Failure, Version, begin_transition, end_transition,
+    replace_edges, reserve_edges, same_deps,
 )
 from picante._core.store cimport fits_node, keep_current, keep_version, may_be_idle
-from picante._core.verify cimport Outcome, outcome_at
+from picante._core.verify cimport Outcome, outcome_at, valid_until
 
 
 cdef bint commit(Store store, Frame frame, uint32_t outcome, object value) except -1:
-    """Make `value` the outcome of the computation of `frame`; whether it is a new one.
+    """Make `value` the outcome of the computation of `frame`; whether it is another than there was.
 
     With FAILED, `value` is the exception that was raised.
     """
     cdef uint64_t name = frame.view.revision
-    cdef bint is_new = True
+    cdef bint is_new
     cdef list trash = []  # dropped after the transition
     if outcome == VALUE:
-        is_new = _name_value(frame, value, &name)
+        _name_value(frame, value, &name)
     else:
         value = _failure(frame, value)
     cdef bint collecting = begin_transition()
     try:
-        is_new = _place(store, frame, outcome, value, name, trash) and is_new
+        is_new = _place(store, frame, outcome, value, name, trash)
     finally:
         end_transition(collecting)
     return is_new
 
 
-cdef bint _name_value(Frame frame, object value, uint64_t *name) except -1:
-    """Give `value` the name of a known outcome that it equals; whether there is none.
+cdef int _name_value(Frame frame, object value, uint64_t *name) except -1:
+    """Give `value` the name of a known outcome that it equals, if there is one.
 
     Comparing may run user code, so the known ones may be gone afterwards; that they were equal stays true.
     """
@@ -55,20 +55,20 @@ cdef bint _name_value(Frame frame, object value, uint64_t *name) except -1:
     eq = (<Ingredient> frame.ingredient).eq
     if node.flags & VALUE and outcomes_equal(eq, node.value, value):
         name[0] = known
-        return False
+        return 0
     if node.history is not None:
         for version in list(node.history):
             if version.flags & VALUE and outcomes_equal(eq, version.value, value):
                 name[0] = version.changed_at
-                return False
-    return True
+                return 0
+    return 0
 
 
 cdef bint _place(Store store, Frame frame, uint32_t outcome, object value, uint64_t name, list trash) except -1:
-    """Put the outcome where it belongs (in a transition); False if there is one for this view already."""
+    """Put the outcome where it belongs (in a transition); whether it is another than there was."""
     cdef Node node = frame.node
-    cdef uint64_t revision = frame.view.revision, since
-    cdef bint clean
+    cdef uint64_t revision = frame.view.revision, since, until
+    cdef bint clean, is_new = not node.flags & VALUE or node.changed_at != name
     cdef Py_ssize_t n = PyList_GET_SIZE(frame.nodes), i
     cdef Edge *edges
     cdef Outcome known
@@ -76,13 +76,18 @@ cdef bint _place(Store store, Frame frame, uint32_t outcome, object value, uint6
         trash.append(value)
         return False
     clean = _is_clean(frame, &since)
+    until = revision
     if outcome == FAILED:  # a failure holds at its own revision only
         since = revision
         clean = clean and not frame.view.pinned
-    if not fits_node(node, revision, &since, &clean):
-        keep_version(store, node, frame.view, _version(frame, outcome, value, name, since))
-        return True
-    keep_current(store, node, node.verified_at, since, <uint64_t> -1 if clean else revision)
+    elif not clean and not frame.fleeting:
+        until = _known_until(store, frame)
+    if frame.fleeting:
+        outcome |= UNLINKED  # what it is said to have read proves nothing later on
+    if not fits_node(node, revision, &since, &until, &clean):
+        keep_version(store, node, frame.view, _version(frame, outcome, value, name, since, until))
+        return name == revision
+    keep_current(store, node, node.verified_at, since, <uint64_t> -1 if clean else until)
     if same_deps(node, frame.nodes):
         edges = node.edges
     else:
@@ -99,18 +104,18 @@ cdef bint _place(Store store, Frame frame, uint32_t outcome, object value, uint6
     node.flags = outcome if clean else outcome | MARKED
     node.changed_at = name
     node.valid_since = since
-    node.verified_at = revision
-    if outcome == FAILED and clean:
+    node.verified_at = until
+    if outcome & FAILED and clean:
         store.failed.append(node)
-    return True
+    return is_new
 
 
 cdef bint _is_clean(Frame frame, uint64_t *since) noexcept:
     """Whether all that was read is current, unmarked and as it was; `since`: since when it was as it was read."""
     cdef Py_ssize_t i
     cdef Node dep
-    cdef bint clean = True
-    since[0] = 0
+    cdef bint clean = not frame.fleeting
+    since[0] = frame.view.revision if frame.fleeting else 0
     for i in range(PyList_GET_SIZE(frame.nodes)):
         dep = <Node> PyList_GET_ITEM(frame.nodes, i)
         if frame.reads[i].changed_at == NO_OUTCOME:
@@ -125,7 +130,16 @@ cdef bint _is_clean(Frame frame, uint64_t *since) noexcept:
     return clean
 
 
-cdef Version _version(Frame frame, uint32_t outcome, object value, uint64_t name, uint64_t since):
+cdef uint64_t _known_until(Store store, Frame frame) noexcept:
+    """Up to which revision all that was read is known to be as it was read."""
+    cdef Py_ssize_t i
+    cdef uint64_t until = store.present.revision
+    for i in range(PyList_GET_SIZE(frame.nodes)):
+        until = min(until, valid_until(<Node> PyList_GET_ITEM(frame.nodes, i), frame.reads[i].changed_at, frame.view))
+    return until
+
+
+cdef Version _version(Frame frame, uint32_t outcome, object value, uint64_t name, uint64_t since, uint64_t until):
     """The outcome of `frame` as a version of its own."""
     cdef Py_ssize_t n = PyList_GET_SIZE(frame.nodes), i
     cdef Version version = Version()
@@ -139,7 +153,7 @@ cdef Version _version(Frame frame, uint32_t outcome, object value, uint64_t name
     version.flags = outcome
     version.changed_at = name
     version.valid_since = since
-    version.valid_until = frame.view.revision
+    version.valid_until = until
     return version
 
 

@@ -21,6 +21,7 @@ class DerivedIngredient(Ingredient, Generic[_K, _V]):
         *,
         eq: Callable[[_V, _V], bool] | None = None,
         version: str | int | None = None,
+        keep: bool = False,
     ) -> None: ...
     @overload
     def __init__(
@@ -31,6 +32,7 @@ class DerivedIngredient(Ingredient, Generic[_K, _V]):
         *,
         eq: Callable[[_V, _V], bool] | None = None,
         version: str | int | None = None,
+        keep: bool = False,
     ) -> None: ...
     def __class_getitem__(cls, item: Any) -> Any: ...
     @property

@@ -17,12 +17,12 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 
 from picante._core.awaitable cimport (
     PYGEN_NEXT, PYGEN_RETURN, PyObject_GC_Del, PyObject_GC_IsTracked, PyObject_GC_Track, PyObject_GC_UnTrack,
-    picante_forbid_new, picante_raise, picante_revive, picante_set_slots, stop_with,
+    picante_forbid_new, picante_raise, picante_revive, picante_set_slots, stop_with, thrown_exception,
 )
 from picante._core.errors import QueryPoisonedError
-from picante._core.execute cimport new_driver, thrown_exception
+from picante._core.execute cimport new_driver
 from picante._core.frame cimport current_frame, frame_var, n_running, record
-from picante._core.ingredient cimport check_view, describe, init_ingredient, picante_referent, runtime_of
+from picante._core.ingredient cimport describe, init_ingredient, picante_referent, runtime_of, view_for
 from picante._core.key cimport Key, is_plain_key, new_dep
 from picante._core.key import Revision
 from picante._core.map cimport map_keys
@@ -45,14 +45,17 @@ cdef class DerivedIngredient(Ingredient):
             return something that can be kept: no generator, no coroutine.
         eq: decides whether a new value equals the old one; by default types and structure do.
         version: stands for the code of `compute` in stored caches: change it to have stored results computed again.
+        keep: a computation that has begun goes on, for the cache, when its caller is cancelled or gone. It runs in
+            a task of its own, which costs more than the computation of a small query.
     """
 
-    def __init__(self, kind, name, compute, *, eq=None, version=None):
+    def __init__(self, kind, name, compute, *, eq=None, version=None, keep=False):
         init_ingredient(self, kind, name, eq)
         if not callable(compute):
             raise TypeError(f"The compute function of {name} must be callable with (db, key), not {compute!r}.")
         self.compute = compute
         self.version = version
+        self.keep = keep
 
     cdef int adopt(self, Store store) except -1:
         Ingredient.adopt(self, store)
@@ -118,10 +121,7 @@ cdef class DerivedIngredient(Ingredient):
         cdef Runtime runtime = runtime_of(self, db)
         cdef Frame frame = current_frame()
         cdef Node node = find_node(self.table, key)
-        cdef View view = runtime.store.present if runtime.view is None else runtime.view
-        if frame is not None:
-            check_view(frame, runtime, self)
-            view = frame.view
+        cdef View view = view_for(self, runtime, frame)
         cdef Outcome outcome
         if node is None or not outcome_at(node, view, &outcome):
             return default
@@ -223,21 +223,17 @@ cdef class Fetch:
         cdef Runtime runtime
         cdef Frame frame
         cdef Node node
+        cdef View view
         cdef Outcome outcome
         self.state = ENDED
         runtime = runtime_of(ingredient, self.db)
         frame = current_frame()
         node = find_node(ingredient.table, self.key)
-        if frame is None:
-            if node is not None and outcome_at(
-                node, runtime.store.present if runtime.view is None else runtime.view, &outcome
-            ):
-                return self.deliver(outcome.flags, <object> outcome.value, outcome.changed_at, result)
-        else:
-            check_view(frame, runtime, ingredient)
-            if node is not None and outcome_at(node, frame.view, &outcome):
+        view = view_for(ingredient, runtime, frame)
+        if node is not None and outcome_at(node, view, &outcome):
+            if frame is not None:
                 record(frame, node, outcome.changed_at, outcome.valid_since)
-                return self.deliver(outcome.flags, <object> outcome.value, outcome.changed_at, result)
+            return self.deliver(outcome.flags, <object> outcome.value, outcome.changed_at, result)
         return self.start(runtime, frame, ensure_node(ingredient.table, self.key) if node is None else node, result)
 
     cdef PySendResult start(self, Runtime runtime, Frame frame, Node node, PyObject **result) except PYGEN_ERROR:

@@ -40,6 +40,7 @@ __all__ = [
     "PersistenceError",
     "PicanteError",
     "QueryPoisonedError",
+    "SnapshotClosedError",
     "SnapshotFrozenError",
     "WriteInQueryError",
 ]
@@ -413,6 +414,21 @@ class DuplicateKindError(PicanteError, ValueError):
                 "give one of them another name with `name=`."
             )
         super().__init__(message or text)
+
+
+class SnapshotClosedError(PicanteError, ValueError):
+    """A snapshot was read after it had been closed; as of files, a `ValueError`.
+
+    >>> print(SnapshotClosedError(revision=3))
+    This snapshot, of revision 3, is closed: take another one of its database.
+    """
+
+    def __init__(self, message: str | None = None, *, revision: int | None = None) -> None:
+        self.revision = revision
+        which = "" if revision is None else f", of revision {int(revision)},"
+        super().__init__(
+            message or f"This snapshot{which} is closed: take another one of its database."
+        )
 
 
 class SnapshotFrozenError(PicanteError):

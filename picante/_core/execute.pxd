@@ -30,6 +30,8 @@ cdef class Driver:
     cdef object task             # the task in which the computation goes on, or None; its end is told in `future`, too
     cdef list group              # of several tasks: each; `task` is then what gathers them
     cdef object leaving          # what to raise if that task ends cancelled
+    cdef bint keeps              # that task goes on when this access is given up
+    cdef bint kept               # this is the driver of such a task
     cdef bint running            # a step is being taken
     cdef bint ended
     # -- the outcome, once ended
@@ -42,8 +44,9 @@ cdef class Driver:
     cdef PySendResult resume(self, object sent, object thrown, PyObject **result) except PYGEN_ERROR
     cdef PySendResult step_inner(self, object sent, object thrown, PyObject **result) noexcept
     cdef int begin(self, Node node) except -1
+    cdef bint take_earlier(self, Node node) except -1
     cdef int begin_waiting(self, Node node) except -1
-    cdef int hop(self, Node node, object loop) except -1
+    cdef int hop(self, Node node, object loop, bint keep) except -1
     cdef int await_task(self, object loop) except -1
     cdef int begin_group(self) except -1
     cdef int finish_step(self, object value) except -1
@@ -55,4 +58,3 @@ cdef class Driver:
 
 cdef Driver new_driver(Store store, Runtime runtime, View view, object db, Frame outer, Node node)
 cdef object error_of(task)
-cdef object thrown_exception(kind, value, traceback)

@@ -6,8 +6,10 @@ their leader (r[cell.leader-local]). Others that need the same node at the same 
 and then look again (r[cell.waiter]). No lock is held anywhere (r[cell.no-lock-await]): a transition is a stretch
 of code in which nothing else can run.
 
-A leader that is cancelled leaves the cell as it was and wakes who waits; one of them goes on. What is no result of
-a query (cancellation, exhausted stack or memory, interrupts) is never stored, only passed on.
+A leader that is cancelled leaves the cell as it was and wakes who waits; one of them goes on. So it is with one whose
+event loop stands still. A query that is to be kept (`keep=True`) runs in a task of its own, which nobody's
+cancellation reaches. What is no result of a query (cancellation, exhausted stack or memory, interrupts) is never
+stored, only passed on.
 
 Depth: a query that awaits a query that awaits a query ... nests on the interpreter's stack. When that is half used, the
 next computation *hops*: it runs as a task of its own, on an empty stack, and its driver awaits the task.
@@ -20,17 +22,21 @@ from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyConte
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 
+from picante._core.adopt cimport adopt
 from picante._core.awaitable cimport (
     PYGEN_ERROR, PYGEN_NEXT, PYGEN_RETURN, PyObject_SelfIter, awaitable_iterator, is_awaitable, is_one_shot,
-    picante_forbid_new, picante_set_slots, stop_with, take_raised,
+    picante_forbid_new, picante_set_slots, stop_with, take_raised, thrown_exception,
 )
 from picante._core.commit cimport commit, failure_of, one_shot_error, release_reads
 from picante._core.frame cimport (
-    add_waiter, begin_frame, end_frame, find_cycle, frame_at, frame_var, remove_waiter, running_loop, wake,
+    abandon_frame, add_waiter, begin_frame, end_frame, find_cycle, frame_at, frame_var, remove_waiter, running_loop,
+    stands_still, wake, watch,
 )
+from picante._core.inflight cimport cancel_entry, finish_entry
 from picante._core.ingredient cimport Ingredient, cycle_error, describe, ingredient_of
 from picante._core.node cimport FAILED, VALUE
 from picante._core.runtime cimport emit_query_changed
+from picante._core.sharing cimport offer
 from picante._core.store cimport enter_view, leave_view, sweep
 from picante._core.verify cimport DONE, EXECUTE, GROUP, WAIT, Outcome, Step, new_walk, outcome_at
 
@@ -88,6 +94,8 @@ cdef extern from *:
 # Exceptions that say something about the machine, not about the query.
 cdef tuple NO_RESULTS = (RecursionError, MemoryError)
 
+cdef set _kept = set()  # the tasks of computations that go on though their callers may be gone
+
 
 @cython.final
 cdef class Driver:
@@ -139,6 +147,8 @@ cdef class Driver:
                     status = self.step_inner(sent, thrown, result)
                     sent = thrown = None
                     if status == PYGEN_NEXT:
+                        if self.frame is not None and self.frame.loop is None:
+                            self.frame.loop = running_loop()
                         return PYGEN_NEXT
                     if status == PYGEN_RETURN:
                         value = <object> result[0]
@@ -193,10 +203,12 @@ cdef class Driver:
         error = value = None
         if ingredient is None:
             return self.walk.give_up(node)
-        if picante_stack_is_low():
+        if (node.history is not None or self.store.completed is not None) and self.take_earlier(node):
+            return 0
+        if picante_stack_is_low() or ingredient.keep and not self.kept:
             loop = running_loop()
             if loop is not None:
-                return self.hop(node, loop)
+                return self.hop(node, loop, ingredient.keep)
         frame = Frame.__new__(Frame)
         frame.node = node
         frame.ingredient = ingredient
@@ -227,6 +239,13 @@ cdef class Driver:
             error = raised
         return 0 if error is None else self.fail_step(error)
 
+    cdef bint take_earlier(self, Node node) except -1:
+        """Take an earlier result of `node`, where one is known to be what computing it would give."""
+        if self.walk.levels[self.walk.depth - 1].lost or not adopt(self.store, self.walk, node, self.view):
+            return False
+        self.walk.interruptions += 1
+        return True
+
     cdef int begin_waiting(self, Node node) except -1:
         """Wait for the end of the computation of `node` that is under way (r[cell.waiter])."""
         cdef Frame frame
@@ -236,6 +255,10 @@ cdef class Driver:
             raise RuntimeError(
                 f"{describe(node)} is being computed elsewhere, and waiting for it takes a running asyncio event loop."
             )
+        frame = frame_at(node, self.view)
+        if frame is not None and frame.loop is not loop and stands_still(frame):
+            self.walk.interruptions += 1
+            return wake(abandon_frame(frame))
         self.future = loop.create_future()
         # From here on nothing else runs until this driver is among the waiters. It had to be made first: in making a
         # future the computation may have ended, and nobody would ever wake who came too late.
@@ -250,13 +273,19 @@ cdef class Driver:
             raise cycle_error(stack)
         self.awaited = frame
         self.inner = awaitable_iterator(self.future)
-        return 0
+        return watch(frame, self.future, loop)
 
-    cdef int hop(self, Node node, object loop) except -1:
-        """Compute `node` in a task of its own, whose stack is empty."""
+    cdef int hop(self, Node node, object loop, bint keep) except -1:
+        """Compute `node` in a task of its own, whose stack is empty; one that is to be kept goes on without this one."""
         import asyncio
+        cdef Driver driver = new_driver(self.store, self.runtime, self.view, self.db, self.outer, node)
+        driver.kept = keep or self.kept
+        self.keeps = keep and not self.kept
         # Not loop.create_task(): a task factory may start tasks eagerly, on the stack that is full.
-        self.task = asyncio.Task(new_driver(self.store, self.runtime, self.view, self.db, self.outer, node), loop=loop)
+        self.task = asyncio.Task(driver, loop=loop)
+        if self.keeps:  # the event loop refers to tasks only weakly
+            _kept.add(self.task)
+            self.task.add_done_callback(_kept.discard)
         return self.await_task(loop)
 
     cdef int await_task(self, object loop) except -1:
@@ -300,6 +329,7 @@ cdef class Driver:
         if self.frame is None:
             task, leaving, group = self.task, self.leaving, self.group
             self.future = self.awaited = self.task = self.leaving = self.group = None
+            self.keeps = False
             for each in group or ():
                 error = error_of(each)
                 if error is not None:
@@ -318,7 +348,7 @@ cdef class Driver:
         self.walk.interruptions += 1
         if self.frame is not None and isinstance(error, Exception) and not isinstance(error, NO_RESULTS):
             return self.end_computation(FAILED, failure_of(self.frame.node, error))
-        if self.task is None or self.task.done():
+        if self.task is None or self.task.done() or self.keeps:
             raise error
         # This access is cancelled while a task goes on for it. Cancel that too, and see what becomes of it.
         self.leaving = error
@@ -337,9 +367,14 @@ cdef class Driver:
         cdef dict waiters = end_frame(frame)
         self.frame = None
         try:
+            if frame.entry is not None:
+                finish_entry(frame, self.view)
             release_reads(self.store, frame)
-            if is_new and outcome == VALUE and self.runtime.hub is not None:
-                emit_query_changed(self.runtime, node, revision)
+            if outcome == VALUE:
+                if self.runtime.view is not None:
+                    offer(self.store, node, self.view)
+                if is_new and self.runtime.hub is not None:
+                    emit_query_changed(self.runtime, node, revision)
             if self.store.idle:
                 sweep(self.store)
         finally:
@@ -374,7 +409,8 @@ cdef class Driver:
             if inner is not None and frame is not None and hasattr(inner, "close"):
                 frame.context.run(inner.close)
             if self.task is not None:
-                _cancel_soon(self.task)
+                if not self.keeps:
+                    _cancel_soon(self.task)
                 _cancel_soon(self.future)
         finally:
             if self.awaited is not None:
@@ -382,6 +418,8 @@ cdef class Driver:
             if frame is not None:
                 self.frame = None
                 waiters = end_frame(frame)
+                if frame.entry is not None:
+                    cancel_entry(frame)
                 self.store.idle.append(frame.node)
                 release_reads(self.store, frame)
             leave_view(self.store, self.view)
@@ -416,19 +454,6 @@ cdef int _cancel_soon(future) except -1:
     except RuntimeError:
         pass  # its loop is closed: it will never take another step
     return 0
-
-
-cdef object thrown_exception(kind, value, traceback):
-    """The exception that the arguments of a coroutine's throw() mean."""
-    if isinstance(kind, BaseException):
-        return kind
-    if isinstance(value, kind):
-        error = value
-    elif value is None:
-        error = kind()
-    else:
-        error = kind(*value) if isinstance(value, tuple) else kind(value)
-    return error if traceback is None else error.with_traceback(traceback)
 
 
 cdef object error_of(task):

@@ -20,6 +20,10 @@ cdef class Frame:
     cdef list path             # the nodes that were being verified when it was started, itself last
     cdef object context        # the contextvars.Context in which it runs
     cdef bint ended
+    cdef bint fleeting         # its outcome is good for its revision only
+    cdef bint abandoned        # its event loop stands still: who waited for it computes for himself
+    cdef object loop           # the event loop in which it was suspended first, or None
+    cdef object entry          # the InFlightEntry of those who follow it from outside of the engine, or None
     cdef Frame sibling         # the next frame of the same node, at another view
     # -- what it read, in order
     cdef list nodes
@@ -49,11 +53,14 @@ cdef int read_outside(Frame frame) except -1
 cdef Frame frame_at(Node node, View view)
 cdef bint begin_frame(Frame frame) except -1
 cdef dict end_frame(Frame frame)
+cdef dict abandon_frame(Frame frame)
+cdef bint stands_still(Frame frame) except -1
 cdef int wake(dict waiters) except -1
 
 cdef int record(Frame frame, Node node, uint64_t changed_at, uint64_t valid_since) except -1
 
 cdef object running_loop()
 cdef int add_waiter(Frame frame, object future, object loop, Frame waiting) except -1
+cdef int watch(Frame frame, object future, object loop) except -1
 cdef int remove_waiter(Frame frame, object future) except -1
 cdef list find_cycle(Frame waiting, Frame wanted, list path)

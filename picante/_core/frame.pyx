@@ -26,6 +26,8 @@ cdef object frame_var = PyContextVar_New("picante_frame", NULL)
 cdef Py_ssize_t n_running = 0
 cdef str OUTSIDE = "outside"
 
+LOOK_AGAIN = 0.05  # seconds between looks at the event loop of another thread that somebody here waits for
+
 
 @cython.final
 @cython.freelist(64)
@@ -80,25 +82,39 @@ cdef bint begin_frame(Frame frame) except -1:
 
 cdef dict end_frame(Frame frame):
     """Nothing is recorded from here on, and the node can be computed again. Returns who is to be woken."""
-    cdef Frame before
     cdef dict waiters
     global n_running
     if frame.ended:
         return None
     frame.ended = True
     n_running -= 1
-    if frame.node.running is frame:
-        frame.node.running = frame.sibling
-    else:
-        before = frame.node.running
-        while before.sibling is not frame:
-            before = before.sibling
-        before.sibling = frame.sibling
-    frame.sibling = None
+    waiters = abandon_frame(frame)
     # A task that outlives the query keeps its frame, which keeps nothing else. The context even refers to the frame.
-    frame.context = frame.path = frame.parent = frame.runtime = frame.view = None
+    frame.context = frame.path = frame.parent = frame.runtime = frame.view = frame.loop = None
+    return waiters
+
+
+cdef dict abandon_frame(Frame frame):
+    """Let the node be computed by others, whether or not this ever comes to an end. Returns who is to be woken."""
+    cdef Frame before
+    cdef dict waiters
+    if not frame.abandoned:
+        frame.abandoned = True
+        if frame.node.running is frame:
+            frame.node.running = frame.sibling
+        else:
+            before = frame.node.running
+            while before.sibling is not frame:
+                before = before.sibling
+            before.sibling = frame.sibling
+        frame.sibling = None
     waiters, frame.waiters = frame.waiters, None
     return waiters
+
+
+cdef bint stands_still(Frame frame) except -1:
+    """Whether the event loop that `frame` needs is closed, or stopped, perhaps for good."""
+    return frame.loop is not None and not frame.loop.is_running()
 
 
 # -- reads
@@ -214,6 +230,22 @@ cdef int add_waiter(Frame frame, object future, object loop, Frame waiting) exce
     finally:
         end_transition(collecting)
     return 0
+
+
+cdef int watch(Frame frame, object future, object loop) except -1:
+    """Wake `future`, which waits for `frame`, should that one come to stand still: nobody would tell."""
+    if frame.loop is not loop and not frame.fleeting:
+        loop.call_later(LOOK_AGAIN, _look_again, frame, future, loop)
+    return 0
+
+
+def _look_again(Frame frame, future, loop):
+    if frame.ended or future.done():
+        return
+    if stands_still(frame):
+        future.set_result(None)
+    else:
+        watch(frame, future, loop)
 
 
 cdef int remove_waiter(Frame frame, object future) except -1:

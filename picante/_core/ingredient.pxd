@@ -7,7 +7,7 @@ from libc.stdint cimport uint64_t
 from picante._core.frame cimport Frame
 from picante._core.node cimport Node, Table
 from picante._core.runtime cimport Runtime
-from picante._core.store cimport Store
+from picante._core.store cimport Store, View
 
 cdef extern from *:
     """
@@ -25,6 +25,7 @@ cdef class Ingredient:
     cdef readonly object name
     cdef object eq               # the user's equality, or None
     cdef object compute          # derived ones: the user's function
+    cdef readonly bint keep      # derived ones: a computation goes on though its caller is gone
     cdef Table table             # its records, once it has met its database
     cdef PyObject *link          # that table's Link; a reference of our own that no tp_clear takes away
     cdef Store store
@@ -45,6 +46,7 @@ cdef inline Runtime runtime_of(Ingredient ingredient, object db):
 
 cdef int init_ingredient(Ingredient ingredient, kind, name, eq) except -1
 cdef int check_view(Frame frame, Runtime runtime, Ingredient ingredient) except -1
+cdef View view_for(Ingredient ingredient, Runtime runtime, Frame frame)
 cdef Ingredient ingredient_of(Node node)
 cdef str describe(Node node)
 cdef str describe_key(Ingredient ingredient, object key)

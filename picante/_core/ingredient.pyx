@@ -12,6 +12,7 @@ from picante._core.errors import CycleError, DuplicateKindError, ForeignDatabase
 from picante._core.key cimport Handle, new_dyn_key
 from picante._core.key import QueryKindId
 from picante._core.node cimport Link, Table, node_key
+from picante._core.runtime cimport view_of
 from picante._core.store cimport table_for
 
 
@@ -93,6 +94,14 @@ cdef int check_view(Frame frame, Runtime runtime, Ingredient ingredient) except 
             name=ingredient.name,
         )
     return 0
+
+
+cdef View view_for(Ingredient ingredient, Runtime runtime, Frame frame):
+    """The view that a read through `runtime` sees, inside the query of `frame` or outside of any."""
+    if frame is None:
+        return view_of(runtime)
+    check_view(frame, runtime, ingredient)
+    return frame.view
 
 
 cdef Ingredient ingredient_of(Node node):

@@ -17,7 +17,7 @@ from picante._core.change cimport Write
 from picante._core.equality cimport outcomes_equal, same
 from picante._core.errors import InputNotFoundError
 from picante._core.frame cimport Frame, current_frame, record
-from picante._core.ingredient cimport check_view, describe_key, init_ingredient, runtime_of
+from picante._core.ingredient cimport describe_key, init_ingredient, runtime_of, view_for
 from picante._core.key cimport Key
 from picante._core.key import Revision
 from picante._core.node cimport (
@@ -193,7 +193,7 @@ cdef class InputIngredient(Ingredient):
                     return <object> PyTuple_GET_ITEM(slot.value, position)
             found = self.read(runtime, key)
         else:
-            view = view_of(self, runtime, frame)
+            view = view_for(self, runtime, frame)
             slot = self.slot(key)
             found = self.read_at(frame, self.part(slot, position), slot, view)
         if found is None:
@@ -204,7 +204,7 @@ cdef class InputIngredient(Ingredient):
         """Whether there is an input `key`. A query that asked reruns when the answer changes, not with the value."""
         cdef Runtime runtime = runtime_of(self, db)
         cdef Frame frame = current_frame()
-        cdef View view = view_of(self, runtime, frame)
+        cdef View view = view_for(self, runtime, frame)
         if frame is None:
             return self.read(runtime, key) is not None
         cdef Node slot = self.slot(key)
@@ -214,7 +214,7 @@ cdef class InputIngredient(Ingredient):
         """All keys, in the order in which they were inserted. A query that listed them reruns when the list changes."""
         cdef Runtime runtime = runtime_of(self, db)
         cdef Frame frame = current_frame()
-        cdef View view = view_of(self, runtime, frame)
+        cdef View view = view_for(self, runtime, frame)
         cdef Table table = self.table
         cdef Node slot
         cdef list found = []
@@ -237,7 +237,7 @@ cdef class InputIngredient(Ingredient):
         if not table.in_order or view.pinned or table.plain and table.encoded:
             found.sort(key=_ordinal)
         keys = [key for _, key in found]
-        if n_open and frame is None and not view.pinned:
+        if n_open and frame is None and runtime.view is None:
             keys = self.keys_in_batch(keys)
         return keys
 
@@ -322,7 +322,7 @@ cdef class InputIngredient(Ingredient):
     cdef tuple read(self, Runtime runtime, key):
         """The value of `key` in a tuple, recorded as read, or None where it is absent."""
         cdef Frame frame = current_frame()
-        cdef View view = view_of(self, runtime, frame)
+        cdef View view = view_for(self, runtime, frame)
         cdef Node slot
         if frame is None:
             slot = find_node(self.table, key)
@@ -391,14 +391,6 @@ cdef list changed_parts(Node slot, Write write):
         if (slot.flags ^ write.flags) & VALUE or name != PRESENCE and not same(old[name], write.value[name]):
             changed.append(part)
     return changed
-
-
-cdef View view_of(InputIngredient ingredient, Runtime runtime, Frame frame):
-    """The view that a read through `runtime` sees, inside the query of `frame` or outside of any."""
-    if frame is None:
-        return runtime.store.present if runtime.view is None else runtime.view
-    check_view(frame, runtime, ingredient)
-    return frame.view
 
 
 cdef int record_at(Frame frame, Node node, Node slot, View view) except -1:

@@ -12,7 +12,7 @@ from cpython.ref cimport PyObject
 from picante._core.awaitable cimport raise_again
 from picante._core.execute cimport Driver, error_of, new_driver
 from picante._core.frame cimport current_frame, record
-from picante._core.ingredient cimport check_view, runtime_of
+from picante._core.ingredient cimport runtime_of, view_for
 from picante._core.node cimport FAILED, NO_OUTCOME, Failure, Node, ensure_node
 from picante._core.store cimport enter_view, leave_view
 from picante._core.verify cimport Outcome, outcome_at
@@ -27,13 +27,9 @@ cdef class Members:
         cdef set missing = set()
         self.runtime = runtime_of(self.ingredient, self.db)
         self.frame = current_frame()
-        if self.frame is not None:
-            check_view(self.frame, self.runtime, self.ingredient)
+        view_for(self.ingredient, self.runtime, self.frame)
         nodes = [ensure_node(self.ingredient.table, key) for key in keys]  # may run user code, so the view comes after
-        if self.frame is not None:
-            self.view = self.frame.view
-        else:
-            self.view = self.runtime.store.present if self.runtime.view is None else self.runtime.view
+        self.view = view_for(self.ingredient, self.runtime, self.frame)
         enter_view(self.view)
         self.nodes = nodes
         self.waiting = []

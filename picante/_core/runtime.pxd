@@ -10,7 +10,8 @@ from picante._core.store cimport Store, View
 @cython.final
 cdef class Runtime:
     cdef Store store
-    cdef View view             # the pinned view of a snapshot; None: the present one
+    cdef View view             # that of a snapshot, in use until it is closed; None: the present one
+    cdef bint closed           # snapshots: nothing more is read through it
     cdef object hub            # the EventHub, once somebody has subscribed
     cdef object __weakref__
 
@@ -20,5 +21,16 @@ cdef class Runtime:
     cdef uint64_t invalidate(self, Node cell) except? 0
     cdef Node node_of(self, dyn_key)
 
+
+cdef inline View view_of(Runtime runtime):
+    """The view that a read through `runtime` sees, outside of all queries."""
+    if runtime.view is None:
+        return runtime.store.present
+    if runtime.closed:
+        raise closed_error(runtime)
+    return runtime.view
+
+
+cdef object closed_error(Runtime runtime)
 
 cdef int emit_query_changed(Runtime runtime, Node node, uint64_t changed_at) except -1

@@ -9,7 +9,7 @@ cimport cython
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 
 from picante._core.change cimport Write, apply_write, change, collect_changed, is_up_to_date
-from picante._core.errors import DecodeError, SnapshotFrozenError, WriteInQueryError
+from picante._core.errors import DecodeError, PicanteError, SnapshotClosedError, SnapshotFrozenError, WriteInQueryError
 from picante._core.events import (
     EventHub, InputRemoved, InputSet, QueryChanged, QueryInvalidated, RevisionBumped, RevisionSet,
 )
@@ -20,7 +20,8 @@ from picante._core.node cimport (
     ABSENT, FAILED, MARKED, PART, UNLINKED, VALUE, Table, Version, begin_transition, collect_dependents,
     drop_edges, end_transition, ensure_node, find_version, holds_at, node_key, read_by, replace_edges, reserve_edges,
 )
-from picante._core.store cimport advance, mark_from, sweep, table_for
+from picante._core.sharing cimport share, unlink_versions
+from picante._core.store cimport advance, enter_view, leave_view, mark_from, sweep, table_for
 
 
 @cython.final
@@ -36,8 +37,15 @@ cdef class Runtime:
     Revision(1)
     """
 
-    def __cinit__(self):
-        self.store = Store()
+    def __cinit__(self, Store store=None):
+        self.store = Store() if store is None else store
+
+    def __init__(self):
+        pass
+
+    def __del__(self):
+        if self.view is not None:
+            self.close()
 
     def __repr__(self):
         return f"<Runtime {int(self.id)} at {self.current_revision!r}>"
@@ -91,6 +99,33 @@ cdef class Runtime:
             if self.hub.has_event_receivers:
                 self.hub.emit(RevisionSet(Revision(target)))
 
+    # -- snapshots
+
+    def snapshot(self):
+        """The runtime of a snapshot: this one's state as it is now, frozen (r[snapshot.frozen]).
+
+        It has the same `id` and its own events. A hand-made database that has it as its `runtime` is a snapshot;
+        `picante.Snapshot.from_database(db)` makes one of any database. It costs the same for any size of it, and what
+        it needs is kept for it until it is closed or dropped.
+        """
+        cdef Runtime frozen = Runtime.__new__(Runtime, self.store)
+        share(self.store)
+        frozen.view = view_of(self)  # chosen last: making objects may run finalizers, and those may begin a revision
+        enter_view(frozen.view)
+        return frozen
+
+    def close(self):
+        """End a snapshot: what was kept only for it is freed at once. Queries that run on it go on to their ends.
+
+        Raises:
+            PicanteError: this is the runtime of a database, which has no end.
+        """
+        if self.view is None:
+            raise PicanteError("Only a snapshot can be closed: this is the runtime of the database itself.")
+        if not self.closed:
+            self.closed = True
+            leave_view(self.store, self.view)
+
     # -- events
 
     def subscribe_events(self):
@@ -120,6 +155,7 @@ cdef class Runtime:
                 "called, before or after it."
             )
         if self.view is not None:
+            view_of(self)
             raise SnapshotFrozenError(
                 f"This snapshot is frozen at revision {self.view.revision}. Change the database that it was taken from."
             )
@@ -204,6 +240,7 @@ cdef class Runtime:
             if cell.parts is None:
                 cell.parts = {OUTSIDE: part}
                 cell.flags |= UNLINKED  # no edge of the memo leads to the new part
+                unlink_versions(store, cell)
             part = cell.parts[OUTSIDE]
             frame = cell.running
             while frame is not None:
@@ -244,6 +281,7 @@ cdef class Runtime:
                 if node.edges[i].dep != NULL:
                     self.store.idle.append(<Node> node.edges[i].dep)
             replace_edges(node, edges, <uint32_t> PyList_GET_SIZE(nodes))
+            unlink_versions(self.store, node)
             node.flags &= ~UNLINKED
             if node.flags & (VALUE | FAILED) and not node.flags & MARKED:
                 # An unmarked node must not have marked dependencies; let it look at them when it is next asked for.
@@ -267,6 +305,7 @@ cdef class Runtime:
             self.store.marks += 1
             for node in _all_nodes(self.store):
                 drop_edges(node)
+                unlink_versions(self.store, node)
                 if node.flags & (VALUE | FAILED) and (<Table> node.table).derived:
                     node.flags |= UNLINKED
                     if not node.flags & MARKED:
@@ -337,6 +376,7 @@ cdef class Runtime:
         """What each query read: `dict[DynKey, tuple[Dep, ...]]`, made when asked for (r[dep.forward])."""
         deps = {}
         cdef Node node
+        view_of(self)
         for node in _all_nodes(self.store):
             read = _deps_at(node, self.view)
             if read:
@@ -361,6 +401,10 @@ cdef class Runtime:
         except DecodeError:
             key = dyn_key.key
         return ensure_node(table, key)
+
+
+cdef object closed_error(Runtime runtime):
+    return SnapshotClosedError(revision=Revision(runtime.view.revision))
 
 
 cdef void _end_at(Node node, uint64_t revision) noexcept:

@@ -1,11 +1,12 @@
-"""What a derived cell shows of itself (r[cell.states]), and what `touch` returns."""
+"""What cells and computations show of themselves (r[cell.states]), and what `touch` returns."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
-from picante._core.key import Dep, Revision
+from picante._core.key import Dep, Key, QueryKindId, Revision, RuntimeId
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +47,34 @@ class Touch:
 
 
 CellState = Vacant | Running | Ready | Poisoned
+
+
+# -- in flight (r[inflight.key])
+
+
+class InFlightState(Enum):
+    """How far a computation is that others may follow."""
+
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class InFlightKey:
+    """What is computed: a query of one family of databases, as of one revision (r[inflight.scope])."""
+
+    runtime_id: RuntimeId
+    revision: Revision
+    kind: QueryKindId
+    key: Key
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.key, Key):
+            raise TypeError(
+                f"key is a Key, not {type(self.key).__qualname__}: Key.encode(value) makes one."
+            )
+        object.__setattr__(self, "runtime_id", RuntimeId(self.runtime_id))
+        object.__setattr__(self, "revision", Revision(self.revision))
+        object.__setattr__(self, "kind", QueryKindId(self.kind))

@@ -27,6 +27,8 @@ cdef class Store:
     cdef list failed         # nodes that failed at the present revision
     cdef uint64_t marks      # how often anything was marked, or lost its edges
     cdef list idle           # nodes that may no longer be of use to anybody
+    cdef dict completed      # what snapshots computed (`sharing`); None where there never was a snapshot
+    cdef object __weakref__
 
 
 cdef Table table_for(Store store, object kind)
@@ -37,9 +39,10 @@ cdef int leave_view(Store store, View view) except -1
 cdef uint64_t advance(Store store, uint64_t revision) except? 0
 cdef void mark_from(Store store, Node node, uint64_t until) noexcept
 
-cdef bint fits_node(Node node, uint64_t revision, uint64_t *since, bint *clean) noexcept
+cdef bint fits_node(Node node, uint64_t revision, uint64_t *since, uint64_t *until, bint *clean) noexcept
 cdef int keep_current(Store store, Node node, uint64_t until, uint64_t new_since, uint64_t new_until) except -1
 cdef int keep_version(Store store, Node node, View view, Version version) except -1
+cdef int release_version(Store store, Node node, Version version) except -1
 
 cdef bint may_be_idle(Node node) noexcept
 cdef int sweep(Store store) except -1

@@ -84,9 +84,7 @@ cdef int leave_view(Store store, View view) except -1:
                 node.history = None
             else:
                 node.history.remove(version)
-            if not node.flags & (VALUE | FAILED):
-                store.idle.append(node)
-            store.idle.extend([dep for dep in version.deps if dep is not None and may_be_idle(<Node> dep)])
+            release_version(store, node, version)
     del kept, node, version
     return sweep(store)
 
@@ -164,11 +162,11 @@ cdef void mark_from(Store store, Node node, uint64_t until) noexcept:
 # -- outcomes and their intervals
 
 
-cdef bint fits_node(Node node, uint64_t revision, uint64_t *since, bint *clean) noexcept:
+cdef bint fits_node(Node node, uint64_t revision, uint64_t *since, uint64_t *until, bint *clean) noexcept:
     """Whether a result at `revision` becomes the current outcome of `node`, else it is its view's only.
 
-    Moves `since` behind every earlier failure that is still known, and takes back `clean` where a later one is:
-    no interval reaches over a failure.
+    Moves `since` behind every earlier failure that is still known, and `until` before every later one, where it also
+    takes back `clean`: no interval reaches over a failure.
     """
     cdef Py_ssize_t i
     cdef Version version
@@ -178,11 +176,13 @@ cdef bint fits_node(Node node, uint64_t revision, uint64_t *since, bint *clean) 
             if version.flags & FAILED:
                 if version.valid_since > revision:
                     clean[0] = False
+                    until[0] = min(until[0], version.valid_since - 1)
                 elif version.valid_until >= since[0]:
                     since[0] = version.valid_until + 1
     if node.flags & FAILED:
         if node.valid_since > revision:
             clean[0] = False
+            until[0] = min(until[0], node.valid_since - 1)
         elif node.valid_since >= since[0]:
             since[0] = node.valid_since + 1
     if not node.flags & OUTCOME:
@@ -214,6 +214,14 @@ cdef int keep_version(Store store, Node node, View view, Version version) except
         node.history = []
     node.history.append(version)
     return _keep_for(view, node, version)
+
+
+cdef int release_version(Store store, Node node, Version version) except -1:
+    """`version` of `node` is about to be dropped: what it referred to may be of use to nobody any more."""
+    if not node.flags & (VALUE | FAILED):
+        store.idle.append(node)
+    store.idle.extend([dep for dep in version.deps if dep is not None and may_be_idle(<Node> dep)])
+    return 0
 
 
 # -- nodes of no use

@@ -62,8 +62,10 @@ cdef struct Outcome:
     PyObject *value        # borrowed
     uint64_t changed_at
     uint64_t valid_since
+    uint64_t valid_until   # as far as is known; the current, unmarked one: without an end
     bint clean             # it is its node's current one, and unmarked
 
 
 cdef bint outcome_at(Node node, View view, Outcome *outcome) noexcept
+cdef uint64_t valid_until(Node dep, uint64_t seen, View view) noexcept
 cdef Walk new_walk(Store store, db, Node root)  # its view is set by the driver

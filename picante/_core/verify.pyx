@@ -259,24 +259,27 @@ cdef class Walk:
 
     cdef int settle(self, Node node, Level *level) except -1:
         """All that `node` read is as it was, so it holds at the view's revision as well (r[revision.verified-at])."""
-        cdef uint64_t revision = self.view.revision, since = level.since
+        cdef uint64_t since = level.since, until = self.store.present.revision
         cdef bint clean = level.clean, collecting
         cdef Version version
+        cdef uint32_t i
         if clean and node.history is None and not PyList_GET_SIZE(self.store.pins):
             node.valid_since = since  # nobody reads in the past
             node.flags &= ~MARKED
             return 0
         collecting = begin_transition()
         try:
-            if fits_node(node, revision, &since, &clean):
-                keep_current(self.store, node, node.verified_at, since, <uint64_t> -1 if clean else revision)
+            for i in range(node.n_edges):
+                until = min(until, valid_until(<Node> node.edges[i].dep, node.edges[i].seen, self.view))
+            if fits_node(node, self.view.revision, &since, &until, &clean):
+                keep_current(self.store, node, node.verified_at, since, <uint64_t> -1 if clean else until)
                 node.valid_since = since
                 if clean:
                     node.flags &= ~MARKED
                 else:
-                    node.verified_at = revision
+                    node.verified_at = until
             else:
-                version = copy_current(node, revision)
+                version = copy_current(node, until)
                 version.valid_since = since
                 keep_version(self.store, node, self.view, version)
         finally:
@@ -307,6 +310,7 @@ cdef bint outcome_at(Node node, View view, Outcome *outcome) noexcept:
         outcome.changed_at = node.changed_at
         outcome.valid_since = node.valid_since
         outcome.clean = not node.flags & MARKED
+        outcome.valid_until = node.verified_at if node.flags & MARKED else <uint64_t> -1
         return True
     outcome.clean = False
     if node.history is not None:
@@ -316,6 +320,7 @@ cdef bint outcome_at(Node node, View view, Outcome *outcome) noexcept:
         outcome.value = <PyObject *> version.value
         outcome.changed_at = version.changed_at
         outcome.valid_since = version.valid_since
+        outcome.valid_until = version.valid_until
         return True
     if (<Table> node.table).derived and not node.flags & PART:
         return False
@@ -324,4 +329,13 @@ cdef bint outcome_at(Node node, View view, Outcome *outcome) noexcept:
     outcome.value = <PyObject *> None
     outcome.changed_at = NO_OUTCOME if node.flags & PART else 0
     outcome.valid_since = 0
+    outcome.valid_until = view.revision
     return True
+
+
+cdef uint64_t valid_until(Node dep, uint64_t seen, View view) noexcept:
+    """Up to where `dep` is known to have the outcome `seen` that it has at `view`; at least the view's revision."""
+    cdef Outcome outcome
+    if seen == NO_OUTCOME or not outcome_at(dep, view, &outcome) or outcome.changed_at != seen:
+        return view.revision
+    return outcome.valid_until

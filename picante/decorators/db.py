@@ -9,7 +9,7 @@ from typing import Any, TypeVar, overload
 from picante._core.binding import Binding, label
 from picante._core.errors import DuplicateKindError
 from picante._core.tracked import Tracked
-from picante.database import Database, make_snapshot_class
+from picante.database import Database
 from picante.decorators.fields import RecordType, rebuilt
 from picante.decorators.input import Input, Singleton
 from picante.decorators.interned import Interned
@@ -76,7 +76,6 @@ def make_database(cls: Any, own: list[Binding]) -> Any:
         for method in methods(definition):
             add(cls, by_kind, method)
     cls._declared = tuple(by_kind.values())
-    cls.Snapshot = make_snapshot_class(cls)
     return cls
 
 

@@ -43,6 +43,7 @@ def tracked(
     name: str | None = None,
     eq: Callable[[Any, Any], bool] | None = None,
     version: str | int | None = None,
+    keep: bool = False,
 ) -> Decorator: ...
 def tracked(
     function: Any = None,
@@ -51,6 +52,7 @@ def tracked(
     name: str | None = None,
     eq: Callable[[Any, Any], bool] | None = None,
     version: str | int | None = None,
+    keep: bool = False,
 ) -> Any:
     """Make a function a query: its results are kept, its reads recorded, and it runs again only if those change.
 
@@ -68,10 +70,12 @@ def tracked(
         name: the full name, which stands for the query in caches; by default that of the function.
         eq: decides whether a new value equals the old one; by default types and structure do.
         version: stands for the code of the function in stored caches: change it to have stored results computed again.
+        keep: a computation that has begun goes on, for the cache, when its caller is cancelled or gone: a web server
+            wants that. It runs in a task of its own.
     """
     if function is None:
-        return lambda function: make_tracked(function, name, eq, version)
-    return make_tracked(function, name, eq, version)
+        return lambda function: make_tracked(function, name, eq, version, keep)
+    return make_tracked(function, name, eq, version, keep)
 
 
 def make_tracked(
@@ -79,6 +83,7 @@ def make_tracked(
     name: str | None,
     eq: Callable[[Any, Any], bool] | None,
     version: str | int | None,
+    keep: bool,
 ) -> Tracked[Any, ..., Any]:
     """The query of a function; `TypeError` for what can be none."""
     check_function(function)
@@ -116,7 +121,7 @@ def make_tracked(
         }
         keywords = tuple(each.name for each in keys if each.kind is each.KEYWORD_ONLY)
         compute = make_compute(function, len(keys), made.is_method, keywords, records)
-        return DerivedIngredient(made.kind, name, compute, eq=eq, version=version)
+        return DerivedIngredient(made.kind, name, compute, eq=eq, version=version, keep=keep)
 
     made: Tracked[Any, ..., Any] = Tracked(function, Binding(name, "tracked", make), signature)
     functools.update_wrapper(made, function)

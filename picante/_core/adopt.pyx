@@ -1,0 +1,72 @@
+"""Adoption: an earlier result whose dependencies are now as they were then (r[inflight.shared-cache-adopt]).
+
+A cell that must be computed may have been computed before from the very same outcomes: an input was changed and changed
+back, and what lies between cut off early; or a snapshot that is gone computed it. Such results are at hand in two
+places: among the versions that are kept for views, and among what snapshots have offered (`sharing`). One of them is
+adopted if and only if every outcome that its computation saw is, by its name, the one that this view has now. The
+rule of the specification asks whether revisions agree, which lets a reader of the past adopt what came after it.
+
+Nothing is evaluated for it: where a dependency is not up to date, the cell is simply computed.
+"""
+
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from cpython.mem cimport PyMem_Malloc
+from cpython.ref cimport PyObject
+
+from picante._core.commit cimport commit
+from picante._core.frame cimport Frame
+from picante._core.ingredient cimport ingredient_of
+from picante._core.node cimport NO_OUTCOME, UNLINKED, VALUE, Read, Table, Version
+from picante._core.verify cimport Outcome, outcome_at
+
+
+cdef bint adopt(Store store, Walk walk, Node node, View view) except -1:
+    """Make an earlier result of `node` its outcome at `view`, if there is one that must be the same; whether so."""
+    cdef Version version
+    cdef Frame frame
+    cdef list candidates = [] if node.history is None else node.history[::-1]
+    if store.completed is not None:
+        entry = store.completed.get(<size_t> <PyObject *> node)
+        if entry is not None:
+            candidates.append(entry[1])
+    for version in candidates:
+        if version.flags & (VALUE | UNLINKED) == VALUE and _knows_all(walk, version):
+            frame = _as_computed(version, node, view)
+            if frame is not None:
+                commit(store, frame, VALUE, version.value)
+                return True
+    return False
+
+
+cdef bint _knows_all(Walk walk, Version version) except -1:
+    """Whether the database knows the kinds of all that was read (r[cell.revalidate-missing])."""
+    cdef Node dep
+    for dep in version.deps:
+        if dep is None or (<Table> dep.table).checked_by != walk.number and not walk.knows(dep):
+            return False
+    return True
+
+
+cdef Frame _as_computed(Version version, Node node, View view):
+    """The frame of a computation at `view` that read what `version` had read; None if it would see anything else."""
+    cdef Py_ssize_t n = PyList_GET_SIZE(version.deps), i
+    cdef Outcome outcome
+    cdef Frame frame = Frame.__new__(Frame)
+    frame.node = node
+    frame.ingredient = ingredient_of(node)
+    frame.view = view
+    frame.nodes = list(version.deps)
+    frame.reads = <Read *> PyMem_Malloc(max(n, 1) * sizeof(Read))
+    if frame.reads == NULL:
+        raise MemoryError
+    for i in range(n):
+        if (
+            version.seen[i] == NO_OUTCOME
+            or not outcome_at(<Node> PyList_GET_ITEM(frame.nodes, i), view, &outcome)
+            or outcome.changed_at != version.seen[i]
+        ):
+            return None
+        frame.reads[i].changed_at = outcome.changed_at
+        frame.reads[i].valid_since = outcome.valid_since
+        frame.reads[i].group = 0
+    return frame

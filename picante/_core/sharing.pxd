@@ -1,0 +1,11 @@
+"""What databases with snapshots share: who belongs together, and what snapshots have computed."""
+
+from picante._core.node cimport Node
+from picante._core.store cimport Store, View
+
+
+cdef int share(Store store) except -1
+cdef Store find_family(object runtime_id)
+
+cdef int offer(Store store, Node node, View view) except -1
+cdef int unlink_versions(Store store, Node node) except -1

@@ -1,0 +1,135 @@
+"""Snapshots: a database as it was at one revision, frozen (r[snapshot.creation]).
+
+The class of a snapshot derives from that of its database, so that methods and properties are there, and takes over
+the database's own attributes by reference. Only the runtime is another: one that reads at a fixed revision.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Never, Self
+
+from picante._core.binding import label
+from picante._core.runtime import Runtime
+
+if TYPE_CHECKING:
+    from picante._core.protocols import HasRuntime
+    from picante.database import Database as _Base
+else:
+    _Base = object
+
+__all__ = ["Snapshot"]
+
+
+class Snapshot(_Base):
+    """A database as it was at one revision, frozen.
+
+    `Database.Snapshot` derives from it, and from `Database`. Reading it sees what the database held when the snapshot
+    was taken, and what was valid then is a hit, whatever happens to the database. What else it is asked for is computed
+    once for all snapshots of its revision. Interned values are those of the database, later ones included.
+
+        async with await db.snapshot() as snap:
+            before = await line_count(snap, file)
+
+    What is kept for a snapshot only is freed when it is closed or dropped. Queries that run on it by then go on.
+    """
+
+    __slots__ = ()
+
+    runtime: Runtime
+
+    @classmethod
+    async def from_database(cls, db: HasRuntime) -> Self:
+        """The state of `db`, a database or another snapshot, as it is now.
+
+        Takes any object that has a `picante.Runtime` as its `runtime`, and costs the same for any size of it.
+
+        Raises:
+            TypeError: `db` is no database, or not one of the class that this snapshot class belongs to.
+            SnapshotClosedError: `db` is a snapshot that has been closed.
+        """
+        runtime = getattr(db, "runtime", None)
+        if not isinstance(runtime, Runtime):
+            raise TypeError(
+                f"Snapshots are taken of databases, which have a picante.Runtime as their `runtime`, not of {db!r}."
+            )
+        made = snapshot_class(type(db))
+        if issubclass(cls, made):
+            made = cls
+        elif not issubclass(made, cls):
+            raise TypeError(
+                f"{label(cls)} holds snapshots of another class than {label(type(db))}: "
+                "use `await db.snapshot()`, or `picante.Snapshot.from_database(db)`."
+            )
+        snap: Self = object.__new__(made)
+        for name, value in attributes(db):
+            object.__setattr__(snap, name, value)
+        object.__setattr__(snap, "runtime", runtime.snapshot())
+        return snap
+
+    async def snapshot(self) -> Self:
+        """Another snapshot of the same revision, with an end of its own."""
+        return await type(self).from_database(self)
+
+    def close(self) -> None:
+        """End the snapshot: reading it is a `SnapshotClosedError` from here on. Closing it twice is fine."""
+        self.runtime.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{label(type(self))} at revision {self.runtime.current_revision}>"
+
+    def __reduce__(self) -> Never:
+        raise TypeError(
+            f"A {label(type(self))} cannot be pickled or copied: it is a view of a live database."
+        )
+
+
+def snapshot_class(cls: type) -> Any:
+    """The class of the snapshots of databases of class `cls`; made once (r[macro.db.snapshot])."""
+    if issubclass(cls, Snapshot):
+        return cls
+    made = cls.__dict__.get("_picante_snapshot_class")
+    if made is None:
+        namespace = {
+            "__module__": cls.__module__,
+            "__qualname__": f"{cls.__qualname__}Snapshot",
+            "__doc__": f"A {cls.__qualname__} as it was at one revision, frozen.",
+            "__slots__": ("runtime",),  # found before whatever the class itself calls so
+        }
+        made = types.new_class(
+            f"{cls.__name__}Snapshot",
+            (Snapshot, cls),
+            exec_body=lambda body: body.update(namespace),
+        )
+        type.__setattr__(cls, "_picante_snapshot_class", made)
+    return made
+
+
+class SnapshotClass:
+    """`Database.Snapshot`: for each class of databases the class of its snapshots."""
+
+    def __get__(self, db: object, cls: type) -> Any:
+        return snapshot_class(cls)
+
+
+def attributes(db: object) -> Iterator[tuple[str, Any]]:
+    """What a database object holds besides its runtime, and besides what it has derived from itself and keeps."""
+    for base in type(db).__mro__:
+        for name, member in vars(base).items():
+            if isinstance(member, types.MemberDescriptorType) and name != "runtime":
+                try:
+                    yield name, member.__get__(db)
+                except AttributeError:  # a slot that is empty
+                    pass
+    for name, value in getattr(db, "__dict__", {}).items():
+        derived = isinstance(getattr(type(db), name, None), functools.cached_property)
+        if name != "runtime" and not derived:
+            yield name, value
