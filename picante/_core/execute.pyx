@@ -276,7 +276,7 @@ cdef class Driver:
         return watch(frame, self.future, loop)
 
     cdef int hop(self, Node node, object loop, bint keep) except -1:
-        """Compute `node` in a task of its own, whose stack is empty; one that is to be kept goes on without this one."""
+        """Compute `node` in a task of its own, on an empty stack; one that is to be kept goes on without this one."""
         import asyncio
         cdef Driver driver = new_driver(self.store, self.runtime, self.view, self.db, self.outer, node)
         driver.kept = keep or self.kept
