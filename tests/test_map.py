@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from picante import DerivedIngredient, InputIngredient, Runtime, WriteInQueryError
+from picante import DerivedIngredient, InputIngredient, Runtime, Snapshot, WriteInQueryError
 from picante.events import QueryInvalidated, RevisionBumped
 
 
@@ -265,7 +265,10 @@ async def test_invalidating_is_told_and_refused_inside_a_query(db: Db) -> None:
 # -- groups
 
 
-async def test_what_was_read_together_is_checked_side_by_side(db: Db, deadline: Any) -> None:
+@pytest.mark.parametrize("through", ["the database", "a snapshot"])
+async def test_what_was_read_together_is_checked_side_by_side(
+    db: Db, through: str, deadline: Any
+) -> None:
     """Where 100 slow queries were read by one map, checking them again takes as long as one."""
     version = InputIngredient[str, int](2, "Version")
     gated = Gated()
@@ -289,7 +292,11 @@ async def test_what_was_read_together_is_checked_side_by_side(db: Db, deadline: 
     gated.runs.clear()
     gated.most = 0
     gated.close(*range(100))
-    task = asyncio.create_task(top.get(db, None))
+    reader: Any = db
+    if through == "a snapshot":
+        reader = await Snapshot.from_database(db)
+        version.set(db, "v", 3)  # from here on its view lies in the past
+    task = asyncio.create_task(top.get(reader, None))
     await settle()
     assert sorted(gated.runs) == list(range(100))  # all of them run, none has ended
     for key in range(100):
@@ -297,7 +304,7 @@ async def test_what_was_read_together_is_checked_side_by_side(db: Db, deadline: 
     assert await deadline(task) == 9900
     assert len(gated.runs) == 100
     assert len(runs) == 1  # early cutoff: all values were equal
-    version.set(db, "v", 3)
+    version.set(db, "v", 4)
     assert await top.get(db, None) == 9900
     assert len(runs) == 1
 

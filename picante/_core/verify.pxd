@@ -52,6 +52,7 @@ cdef class Walk:
     cdef void start(self, Level *level) noexcept
     cdef Step look(self, Node node, Level *level) except BROKEN
     cdef bint leads_to_group(self, Node node, Level *level) noexcept
+    cdef bint must_update(self, PyObject *node) noexcept
     cdef list stale_group(self)
     cdef bint knows(self, Node node) except -1
     cdef int settle(self, Node node, Level *level) except -1

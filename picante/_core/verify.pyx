@@ -224,11 +224,16 @@ cdef class Walk:
             edge = &node.edges[i]
             if edge.group != node.edges[level.edge].group:
                 return False
-            if edge.dep != NULL and is_stale(edge.dep, self.view) and (
-                (<Table> (<Node> edge.dep).table).link.ingredient != NULL
-            ):
+            if edge.dep != NULL and self.must_update(edge.dep):
                 return True
         return False
+
+    cdef bint must_update(self, PyObject *node) noexcept:
+        """Whether the outcome of `node` is not known at this view, and there is somebody who can find it out."""
+        cdef Outcome outcome
+        if (<Table> (<Node> node).table).link.ingredient == NULL:
+            return False
+        return is_stale(node, self.view) or self.view.pinned and not outcome_at(<Node> node, self.view, &outcome)
 
     cdef list stale_group(self):
         """The nodes of the group at which the walk stands that may be out of date: they were read at once, whatever
@@ -240,7 +245,7 @@ cdef class Walk:
         for i in range(level.edge, node.n_edges):
             if node.edges[i].group != node.edges[level.edge].group:
                 break
-            if node.edges[i].dep != NULL and is_stale(node.edges[i].dep, self.view):
+            if node.edges[i].dep != NULL and self.must_update(node.edges[i].dep):
                 nodes.append(<Node> node.edges[i].dep)
         return nodes
 
