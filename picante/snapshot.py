@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Never, Self
 
 from picante._core.binding import label
@@ -63,10 +62,9 @@ class Snapshot(_Base):
                 f"{label(cls)} holds snapshots of another class than {label(type(db))}: "
                 "use `await db.snapshot()`, or `picante.Snapshot.from_database(db)`."
             )
-        snap: Self = object.__new__(made)
-        for name, value in attributes(db):
-            object.__setattr__(snap, name, value)
-        object.__setattr__(snap, "runtime", runtime.snapshot())
+        snap: Self = new_object(made)
+        copy_attributes(db, snap)
+        vars(made_for_databases(made))["runtime"].__set__(snap, runtime.snapshot())
         return snap
 
     async def snapshot(self) -> Self:
@@ -83,6 +81,12 @@ class Snapshot(_Base):
     async def __aexit__(self, *exc_info: object) -> None:
         self.close()
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Not that of the database's class, which knows of its own subclasses only."""
+
+    def __del__(self) -> None:
+        """Not that of the database's class: what a snapshot holds is the database's."""
+
     def __repr__(self) -> str:
         return f"<{label(type(self))} at revision {self.runtime.current_revision}>"
 
@@ -92,11 +96,14 @@ class Snapshot(_Base):
         )
 
 
+_made_for_static: dict[type, Any] = {}  # classes that take no attributes; they live for ever
+
+
 def snapshot_class(cls: type) -> Any:
     """The class of the snapshots of databases of class `cls`; made once (r[macro.db.snapshot])."""
     if issubclass(cls, Snapshot):
         return cls
-    made = cls.__dict__.get("_picante_snapshot_class")
+    made = cls.__dict__.get("_picante_snapshot_class", _made_for_static.get(cls))
     if made is None:
         namespace = {
             "__module__": cls.__module__,
@@ -109,7 +116,10 @@ def snapshot_class(cls: type) -> Any:
             (Snapshot, cls),
             exec_body=lambda body: body.update(namespace),
         )
-        type.__setattr__(cls, "_picante_snapshot_class", made)
+        try:
+            type.__setattr__(cls, "_picante_snapshot_class", made)
+        except TypeError:
+            _made_for_static[cls] = made
     return made
 
 
@@ -120,16 +130,35 @@ class SnapshotClass:
         return snapshot_class(cls)
 
 
-def attributes(db: object) -> Iterator[tuple[str, Any]]:
-    """What a database object holds besides its runtime, and besides what it has derived from itself and keeps."""
+def made_for_databases(cls: type) -> type:
+    """The class that `snapshot_class` made, of which `cls` may be derived."""
+    return next(base for base in cls.__mro__ if "runtime" in vars(base))
+
+
+def new_object(cls: type) -> Any:
+    """An empty instance: no `__new__` and no `__init__` of the user's is called."""
+    native = (
+        base
+        for base in cls.__mro__
+        if isinstance(vars(base).get("__new__"), types.BuiltinMethodType)
+    )
+    new: Any = vars(next(native))["__new__"]
+    return new(cls)
+
+
+def copy_attributes(db: object, snap: object) -> None:
+    """Give `snap` what `db` holds, by reference and past all code of the user's.
+
+    Without the runtime, and without what the database has derived from itself and keeps (`functools.cached_property`).
+    """
     for base in type(db).__mro__:
-        for name, member in vars(base).items():
-            if isinstance(member, types.MemberDescriptorType) and name != "runtime":
+        for member in vars(base).values():
+            if isinstance(member, types.MemberDescriptorType) and not issubclass(base, Snapshot):
                 try:
-                    yield name, member.__get__(db)
-                except AttributeError:  # a slot that is empty
+                    member.__set__(snap, member.__get__(db))
+                except (AttributeError, TypeError):  # a slot that is empty, or that is read-only
                     pass
     for name, value in getattr(db, "__dict__", {}).items():
         derived = isinstance(getattr(type(db), name, None), functools.cached_property)
         if name != "runtime" and not derived:
-            yield name, value
+            snap.__dict__[name] = value

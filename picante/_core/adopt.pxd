@@ -5,4 +5,4 @@ from picante._core.store cimport Store, View
 from picante._core.verify cimport Walk
 
 
-cdef bint adopt(Store store, Walk walk, Node node, View view) except -1
+cdef bint adopt(Store store, Walk walk, Node node, View view, bint *is_new) except -1

@@ -20,8 +20,11 @@ from picante._core.node cimport NO_OUTCOME, UNLINKED, VALUE, Read, Table, Versio
 from picante._core.verify cimport Outcome, outcome_at
 
 
-cdef bint adopt(Store store, Walk walk, Node node, View view) except -1:
-    """Make an earlier result of `node` its outcome at `view`, if there is one that must be the same; whether so."""
+cdef bint adopt(Store store, Walk walk, Node node, View view, bint *is_new) except -1:
+    """Make an earlier result of `node` its outcome at `view`, if there is one that must be the same; whether so.
+
+    `is_new`: whether it is another than the node had.
+    """
     cdef Version version
     cdef Frame frame
     cdef list candidates = [] if node.history is None else node.history[::-1]
@@ -33,7 +36,7 @@ cdef bint adopt(Store store, Walk walk, Node node, View view) except -1:
         if version.flags & (VALUE | UNLINKED) == VALUE and _knows_all(walk, version):
             frame = _as_computed(version, node, view)
             if frame is not None:
-                commit(store, frame, VALUE, version.value)
+                is_new[0] = commit(store, frame, VALUE, version.value)
                 return True
     return False
 

@@ -84,7 +84,7 @@ cdef bint _place(Store store, Frame frame, uint32_t outcome, object value, uint6
         until = _known_until(store, frame)
     if frame.fleeting:
         outcome |= UNLINKED  # what it is said to have read proves nothing later on
-    if not fits_node(node, revision, &since, &until, &clean):
+    if not fits_node(node, name, revision, &since, &until, &clean):
         keep_version(store, node, frame.view, _version(frame, outcome, value, name, since, until))
         return name == revision
     keep_current(store, node, node.verified_at, since, <uint64_t> -1 if clean else until)

@@ -241,9 +241,12 @@ cdef class Driver:
 
     cdef bint take_earlier(self, Node node) except -1:
         """Take an earlier result of `node`, where one is known to be what computing it would give."""
-        if self.walk.levels[self.walk.depth - 1].lost or not adopt(self.store, self.walk, node, self.view):
+        cdef bint is_new = False
+        if self.walk.levels[self.walk.depth - 1].lost or not adopt(self.store, self.walk, node, self.view, &is_new):
             return False
         self.walk.interruptions += 1
+        if is_new and self.runtime.hub is not None:
+            emit_query_changed(self.runtime, node, self.view.revision)
         return True
 
     cdef int begin_waiting(self, Node node) except -1:

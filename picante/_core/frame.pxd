@@ -33,7 +33,8 @@ cdef class Frame:
     cdef uint32_t index_mask
     cdef uint32_t group        # that of the reads that are being recorded; 0: none
     cdef uint32_t n_groups
-    # -- who waits for it: the future's address -> (future, its loop, the waiting Frame or None)
+    # -- who waits for it: the future's address -> (future, its loop, the waiting Frame or None); and the frames
+    # that are held in it (`hold`): their address -> (None, None, the Frame)
     cdef dict waiters
     # -- scratch of the search for cycles
     cdef uint64_t visited
@@ -62,5 +63,7 @@ cdef int record(Frame frame, Node node, uint64_t changed_at, uint64_t valid_sinc
 cdef object running_loop()
 cdef int add_waiter(Frame frame, object future, object loop, Frame waiting) except -1
 cdef int watch(Frame frame, object future, object loop) except -1
+cdef int hold(Frame holder, Frame frame) except -1
+cdef int let_go(Frame holder, Frame frame) except -1
 cdef int remove_waiter(Frame frame, object future) except -1
 cdef list find_cycle(Frame waiting, Frame wanted, list path)

@@ -254,6 +254,20 @@ cdef int remove_waiter(Frame frame, object future) except -1:
     return 0
 
 
+cdef int hold(Frame holder, Frame frame) except -1:
+    """`frame`, which no coroutine belongs to, ends when `holder` says so: as if it waited for that one."""
+    if holder.waiters is None:
+        holder.waiters = {}
+    holder.waiters[<size_t> <PyObject *> frame] = (None, None, frame)
+    return 0
+
+
+cdef int let_go(Frame holder, Frame frame) except -1:
+    if holder.waiters is not None:
+        holder.waiters.pop(<size_t> <PyObject *> frame, None)
+    return 0
+
+
 cdef int wake(dict waiters) except -1:
     """Let all who waited look again (r[cell.waiter]): all of them, whatever waking one of them raises."""
     if waiters is None:
@@ -261,6 +275,8 @@ cdef int wake(dict waiters) except -1:
     here = running_loop()
     interrupt = None
     for future, loop, _ in waiters.values():
+        if future is None:
+            continue  # a frame that was held
         try:
             _tell(future, loop, here)
         except BaseException as error:  # Ctrl-C, for instance, comes wherever Python code runs

@@ -32,6 +32,7 @@ cdef class InFlightGuard:
     cdef Store store                 # with snapshots: the family's, ...
     cdef Frame frame                 # ... and the frame that readers in there wait for
     cdef View view
+    cdef Frame holder                # the query in which it is held: readers wait for that one as well
     cdef bint ended
 
     cdef int begin_end(self) except -1

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from picante._core.commit cimport commit, release_reads
 from picante._core.errors import DecodeError
-from picante._core.frame cimport begin_frame, current_frame, end_frame, frame_at, running_loop, wake
+from picante._core.frame cimport begin_frame, current_frame, end_frame, frame_at, hold, let_go, running_loop, wake
 from picante._core.ingredient cimport ingredient_of
 from picante._core.key cimport Dep, new_dep
 from picante._core.key import Revision
@@ -172,6 +172,8 @@ cdef class InFlightGuard:
         if frame is None:
             return 0
         self.frame = None
+        if self.holder is not None:
+            let_go(self.holder, frame)
         waiters = end_frame(frame)
         try:
             self.store.idle.append(frame.node)
@@ -224,6 +226,7 @@ cdef class InFlightRegistry:
             raise TypeError(f"try_lead takes an InFlightKey, not {key!r}.")
         entry = new_entry(key)
         guard.entry = entry
+        guard.holder = current_frame()
         store = find_family(key.runtime_id)
         if store is not None and key.kind in store.tables:
             node = _node_of(store, key.kind, key.key)
@@ -233,7 +236,6 @@ cdef class InFlightRegistry:
             frame.node = node
             frame.path = [node]
             frame.ingredient = ingredient_of(node)
-            frame.parent = current_frame()
             frame.fleeting = True
             frame.entry = entry
         cdef bint collecting = begin_transition()  # to look and to lead is one thing
@@ -263,6 +265,8 @@ cdef InFlightEntry _lead_or_follow(InFlightGuard guard, Store store, Frame frame
     begin_frame(frame)
     enter_view(frame.view)
     guard.store, guard.frame, guard.view = store, frame, frame.view
+    if guard.holder is not None:
+        hold(guard.holder, frame)
     return entry
 
 

@@ -11,7 +11,7 @@ from libc.stdint cimport uint32_t
 
 from picante._core.errors import InternIdNotFoundError
 from picante._core.frame cimport Frame, current_frame, record
-from picante._core.ingredient cimport check_view, init_ingredient, runtime_of
+from picante._core.ingredient cimport init_ingredient, runtime_of, view_for
 from picante._core.key cimport encode_key, intern_id, is_plain_key
 from picante._core.key import InternId
 from picante._core.node cimport VALUE, Node, ensure_node
@@ -80,6 +80,7 @@ cdef class InternedIngredient(Ingredient):
         cdef Runtime runtime = runtime_of(self, db)
         cdef Frame frame = current_frame()
         cdef Node node
+        view_for(self, runtime, frame)
         if not isinstance(id, int) or isinstance(id, bool):
             raise TypeError(f"{self.name} is asked for values by InternId, not by {type(id).__qualname__}.")
         if not 0 <= id < len(self.values):
@@ -88,7 +89,6 @@ cdef class InternedIngredient(Ingredient):
                 kind=self.kind, id=InternId(id) if 0 <= id <= 0xFFFF_FFFF else id,
             )
         if frame is not None:
-            check_view(frame, runtime, self)
             node = ensure_node(self.table, int(id))
             node.flags = VALUE
             record(frame, node, 0, 0)

@@ -155,6 +155,7 @@ cdef Edge *reserve_edges(list deps) except? NULL
 cdef bint same_deps(Node node, list deps) noexcept
 cdef void replace_edges(Node node, Edge *edges, uint32_t n_edges) noexcept
 cdef void drop_edges(Node node) noexcept
+cdef void forget_seen(Node node) noexcept
 
 cdef bint mark_dependents(Node node, uint64_t until) noexcept
 cdef int collect_dependents(Node node, list found, set seen) except -1

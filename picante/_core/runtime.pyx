@@ -17,8 +17,8 @@ from picante._core.frame cimport OUTSIDE, Frame, current_frame, read_outside
 from picante._core.key cimport Dep, DynKey
 from picante._core.key import Revision
 from picante._core.node cimport (
-    ABSENT, FAILED, MARKED, PART, UNLINKED, VALUE, Table, Version, begin_transition, collect_dependents,
-    drop_edges, end_transition, ensure_node, find_version, holds_at, node_key, read_by, replace_edges, reserve_edges,
+    ABSENT, FAILED, MARKED, PART, UNLINKED, VALUE, Table, Version, begin_transition, collect_dependents, drop_edges,
+    end_transition, ensure_node, find_version, forget_seen, holds_at, node_key, read_by, replace_edges, reserve_edges,
 )
 from picante._core.sharing cimport share, unlink_versions
 from picante._core.store cimport advance, enter_view, leave_view, mark_from, sweep, table_for
@@ -330,14 +330,15 @@ cdef class Runtime:
         """
         self.check_writable()
         node = self.node_of(DynKey(kind, key))
-        self._invalidate(node)
+        self._invalidate(node, False)
         del node
         sweep(self.store)
 
     def _notify(self, kind, key, changed_at, bint present):
         self.check_writable()
         cdef Node node = self.node_of(DynKey(kind, key))
-        if (<Table> node.table).link.ingredient == NULL:
+        is_elsewhere = (<Table> node.table).link.ingredient == NULL
+        if is_elsewhere:
             # A record that is kept elsewhere: this call is all we learn of it, and each call tells of another outcome.
             node.changed_at = max(<uint64_t> changed_at, node.changed_at + 1)
             node.valid_since = min(<uint64_t> changed_at, self.store.present.revision)
@@ -348,11 +349,13 @@ cdef class Runtime:
                 InputSet(kind, key.hash, key, changed_at, self.current_revision) if present
                 else InputRemoved(kind, key.hash, key, self.current_revision)
             )
-        self._invalidate(node)
+        self._invalidate(node, is_elsewhere)
         node = None
         sweep(self.store)
 
-    def _invalidate(self, Node node):
+    def _invalidate(self, Node node, bint has_changed):
+        if self.store.present.users:
+            self.commit(None)  # who reads at this revision goes on to see what was there
         cdef uint64_t present = self.store.present.revision
         cdef list found = [], listed = [node]
         cdef set seen = set()
@@ -365,6 +368,8 @@ cdef class Runtime:
                 collect_dependents(<Node> each, found, seen)
             for each in found:
                 _end_at(<Node> each, present)
+                if has_changed and (<Node> each).changed_at == present:
+                    forget_seen(<Node> each)  # what comes next is of the same revision and would have the same name
         finally:
             end_transition(collecting)
         if self.has_event_receivers():

@@ -39,7 +39,9 @@ cdef int leave_view(Store store, View view) except -1
 cdef uint64_t advance(Store store, uint64_t revision) except? 0
 cdef void mark_from(Store store, Node node, uint64_t until) noexcept
 
-cdef bint fits_node(Node node, uint64_t revision, uint64_t *since, uint64_t *until, bint *clean) noexcept
+cdef bint fits_node(
+    Node node, uint64_t name, uint64_t revision, uint64_t *since, uint64_t *until, bint *clean
+) noexcept
 cdef int keep_current(Store store, Node node, uint64_t until, uint64_t new_since, uint64_t new_until) except -1
 cdef int keep_version(Store store, Node node, View view, Version version) except -1
 cdef int release_version(Store store, Node node, Version version) except -1

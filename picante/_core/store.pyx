@@ -162,29 +162,31 @@ cdef void mark_from(Store store, Node node, uint64_t until) noexcept:
 # -- outcomes and their intervals
 
 
-cdef bint fits_node(Node node, uint64_t revision, uint64_t *since, uint64_t *until, bint *clean) noexcept:
-    """Whether a result at `revision` becomes the current outcome of `node`, else it is its view's only.
+cdef bint fits_node(
+    Node node, uint64_t name, uint64_t revision, uint64_t *since, uint64_t *until, bint *clean
+) noexcept:
+    """Whether the outcome `name` at `revision` becomes the current one of `node`, else it is its view's only.
 
-    Moves `since` behind every earlier failure that is still known, and `until` before every later one, where it also
-    takes back `clean`: no interval reaches over a failure.
+    Moves `since` behind every earlier outcome of another name that is still known, and `until` before every later one,
+    where it also takes back `clean`: no interval reaches over a failure, or over what was known to be different.
     """
     cdef Py_ssize_t i
     cdef Version version
     if node.history is not None:
         for i in range(PyList_GET_SIZE(node.history)):
             version = <Version> PyList_GET_ITEM(node.history, i)
-            if version.flags & FAILED:
+            if version.flags & FAILED or version.changed_at != name:
                 if version.valid_since > revision:
                     clean[0] = False
                     until[0] = min(until[0], version.valid_since - 1)
                 elif version.valid_until >= since[0]:
                     since[0] = version.valid_until + 1
-    if node.flags & FAILED:
+    if node.flags & FAILED or node.flags & VALUE and node.changed_at != name:
         if node.valid_since > revision:
             clean[0] = False
             until[0] = min(until[0], node.valid_since - 1)
-        elif node.valid_since >= since[0]:
-            since[0] = node.valid_since + 1
+        else:
+            since[0] = max(since[0], (node.verified_at if node.flags & VALUE else node.valid_since) + 1)
     if not node.flags & OUTCOME:
         return True
     return node.flags & MARKED and (clean[0] or node.verified_at < revision)

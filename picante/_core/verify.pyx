@@ -276,7 +276,7 @@ cdef class Walk:
         try:
             for i in range(node.n_edges):
                 until = min(until, valid_until(<Node> node.edges[i].dep, node.edges[i].seen, self.view))
-            if fits_node(node, self.view.revision, &since, &until, &clean):
+            if fits_node(node, node.changed_at, self.view.revision, &since, &until, &clean):
                 keep_current(self.store, node, node.verified_at, since, <uint64_t> -1 if clean else until)
                 node.valid_since = since
                 if clean:
