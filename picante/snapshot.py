@@ -7,6 +7,7 @@ the database's own attributes by reference. Only the runtime is another: one tha
 from __future__ import annotations
 
 import functools
+import threading
 import types
 from typing import TYPE_CHECKING, Any, Never, Self
 
@@ -46,7 +47,7 @@ class Snapshot(_Base):
         Takes any object that has a `picante.Runtime` as its `runtime`, and costs the same for any size of it.
 
         Raises:
-            TypeError: `db` is no database, or not one of the class that this snapshot class belongs to.
+            TypeError: `db` is no database, or not one that this snapshot class is for.
             SnapshotClosedError: `db` is a snapshot that has been closed.
         """
         runtime = getattr(db, "runtime", None)
@@ -57,7 +58,9 @@ class Snapshot(_Base):
         made = snapshot_class(type(db))
         if issubclass(cls, made):
             made = cls
-        elif not issubclass(made, cls):
+        elif not issubclass(made, cls) and not (
+            "runtime" in vars(cls) and issubclass(made, cls.__bases__[1])
+        ):
             raise TypeError(
                 f"{label(cls)} holds snapshots of another class than {label(type(db))}: "
                 "use `await db.snapshot()`, or `picante.Snapshot.from_database(db)`."
@@ -96,6 +99,7 @@ class Snapshot(_Base):
         )
 
 
+_making = threading.RLock()  # reentrant: making a class runs code of its metaclass
 _made_for_static: dict[type, Any] = {}  # classes that take no attributes; they live for ever
 
 
@@ -103,23 +107,29 @@ def snapshot_class(cls: type) -> Any:
     """The class of the snapshots of databases of class `cls`; made once (r[macro.db.snapshot])."""
     if issubclass(cls, Snapshot):
         return cls
-    made = cls.__dict__.get("_picante_snapshot_class", _made_for_static.get(cls))
-    if made is None:
-        namespace = {
-            "__module__": cls.__module__,
-            "__qualname__": f"{cls.__qualname__}Snapshot",
-            "__doc__": f"A {cls.__qualname__} as it was at one revision, frozen.",
-            "__slots__": ("runtime",),  # found before whatever the class itself calls so
-        }
-        made = types.new_class(
-            f"{cls.__name__}Snapshot",
-            (Snapshot, cls),
-            exec_body=lambda body: body.update(namespace),
-        )
-        try:
-            type.__setattr__(cls, "_picante_snapshot_class", made)
-        except TypeError:
-            _made_for_static[cls] = made
+    with _making:
+        made = cls.__dict__.get("_picante_snapshot_class", _made_for_static.get(cls))
+        if made is None:
+            made = _make_snapshot_class(cls)
+        return made
+
+
+def _make_snapshot_class(cls: type) -> Any:
+    namespace = {
+        "__module__": cls.__module__,
+        "__qualname__": f"{cls.__qualname__}Snapshot",
+        "__doc__": f"A {cls.__qualname__} as it was at one revision, frozen.",
+        "__slots__": ("runtime",),  # found before whatever the class itself calls so
+    }
+    made = types.new_class(
+        f"{cls.__name__}Snapshot",
+        (Snapshot, cls),
+        exec_body=lambda body: body.update(namespace),
+    )
+    try:
+        type.__setattr__(cls, "_picante_snapshot_class", made)
+    except TypeError:
+        _made_for_static[cls] = made
     return made
 
 

@@ -41,6 +41,7 @@ ORDER = (
     "verify",
     "commit",
     "adopt",
+    "hop",
     "inflight",
     "execute",
     "map",

@@ -38,6 +38,7 @@ A module may import and ``cimport`` only what stands above it:
 ``verify``      is a marked memo still good? The walk over dependencies
 ``commit``      the end of a computation: early cutoff, the place of its outcome
 ``adopt``       an earlier result whose dependencies are as they were then
+``hop``         tasks in which the work of a driver goes on
 ``inflight``    who computes what: for leaders and followers outside of the engine
 ``execute``     running user code: steps, waiting, cancellation
 ``map``         many keys of one query at once

@@ -9,14 +9,11 @@ rule of the specification asks whether revisions agree, which lets a reader of t
 Nothing is evaluated for it: where a dependency is not up to date, the cell is simply computed.
 """
 
-from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
-from cpython.mem cimport PyMem_Malloc
-from cpython.ref cimport PyObject
-
-from picante._core.commit cimport commit
-from picante._core.frame cimport Frame
+from picante._core.commit cimport commit_as
+from picante._core.frame cimport Frame, record
 from picante._core.ingredient cimport ingredient_of
-from picante._core.node cimport NO_OUTCOME, UNLINKED, VALUE, Read, Table, Version
+from picante._core.node cimport NO_OUTCOME, UNLINKED, VALUE, Table, Version
+from picante._core.sharing cimport completed_result, reuse
 from picante._core.verify cimport Outcome, outcome_at
 
 
@@ -28,15 +25,16 @@ cdef bint adopt(Store store, Walk walk, Node node, View view, bint *is_new) exce
     cdef Version version
     cdef Frame frame
     cdef list candidates = [] if node.history is None else node.history[::-1]
-    if store.completed is not None:
-        entry = store.completed.get(<size_t> <PyObject *> node)
-        if entry is not None:
-            candidates.append(entry[1])
+    cdef Version completed = completed_result(store, node)
+    if completed is not None:
+        candidates.append(completed)
     for version in candidates:
         if version.flags & (VALUE | UNLINKED) == VALUE and _knows_all(walk, version):
             frame = _as_computed(version, node, view)
             if frame is not None:
-                is_new[0] = commit(store, frame, VALUE, version.value)
+                is_new[0] = commit_as(store, frame, VALUE, version.value, version.changed_at)
+                if version is completed:
+                    reuse(node)
                 return True
     return False
 
@@ -52,24 +50,19 @@ cdef bint _knows_all(Walk walk, Version version) except -1:
 
 cdef Frame _as_computed(Version version, Node node, View view):
     """The frame of a computation at `view` that read what `version` had read; None if it would see anything else."""
-    cdef Py_ssize_t n = PyList_GET_SIZE(version.deps), i
+    cdef Py_ssize_t i
+    cdef Node dep
     cdef Outcome outcome
     cdef Frame frame = Frame.__new__(Frame)
     frame.node = node
     frame.ingredient = ingredient_of(node)
     frame.view = view
-    frame.nodes = list(version.deps)
-    frame.reads = <Read *> PyMem_Malloc(max(n, 1) * sizeof(Read))
-    if frame.reads == NULL:
-        raise MemoryError
-    for i in range(n):
+    frame.nodes = []
+    for i, dep in enumerate(version.deps):
         if (
-            version.seen[i] == NO_OUTCOME
-            or not outcome_at(<Node> PyList_GET_ITEM(frame.nodes, i), view, &outcome)
+            version.seen[i] == NO_OUTCOME or not outcome_at(dep, view, &outcome)
             or outcome.changed_at != version.seen[i]
         ):
             return None
-        frame.reads[i].changed_at = outcome.changed_at
-        frame.reads[i].valid_since = outcome.valid_since
-        frame.reads[i].group = 0
+        record(frame, dep, outcome.changed_at, outcome.valid_since)
     return frame

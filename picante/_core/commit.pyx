@@ -20,6 +20,7 @@ from picante._core.node cimport (
     FAILED, MARKED, NO_OUTCOME, PART, UNLINKED, VALUE, Edge, Failure, Version, begin_transition, end_transition,
     replace_edges, reserve_edges, same_deps,
 )
+from picante._core.sharing cimport completed_result
 from picante._core.store cimport fits_node, keep_current, keep_version, may_be_idle
 from picante._core.verify cimport Outcome, outcome_at, valid_until
 
@@ -30,21 +31,24 @@ cdef bint commit(Store store, Frame frame, uint32_t outcome, object value) excep
     With FAILED, `value` is the exception that was raised.
     """
     cdef uint64_t name = frame.view.revision
-    cdef bint is_new
-    cdef list trash = []  # dropped after the transition
     if outcome == VALUE:
-        _name_value(frame, value, &name)
+        _name_value(store, frame, value, &name)
     else:
         value = _failure(frame, value)
+    return commit_as(store, frame, outcome, value, name)
+
+
+cdef bint commit_as(Store store, Frame frame, uint32_t outcome, object value, uint64_t name) except -1:
+    """The same for an outcome that has a name."""
+    cdef list trash = []  # dropped after the transition
     cdef bint collecting = begin_transition()
     try:
-        is_new = _place(store, frame, outcome, value, name, trash)
+        return _place(store, frame, outcome, value, name, trash)
     finally:
         end_transition(collecting)
-    return is_new
 
 
-cdef int _name_value(Frame frame, object value, uint64_t *name) except -1:
+cdef int _name_value(Store store, Frame frame, object value, uint64_t *name) except -1:
     """Give `value` the name of a known outcome that it equals, if there is one.
 
     Comparing may run user code, so the known ones may be gone afterwards; that they were equal stays true.
@@ -52,15 +56,18 @@ cdef int _name_value(Frame frame, object value, uint64_t *name) except -1:
     cdef Node node = frame.node
     cdef Version version
     cdef uint64_t known = node.changed_at
+    cdef list versions = [] if node.history is None else list(node.history)
     eq = (<Ingredient> frame.ingredient).eq
     if node.flags & VALUE and outcomes_equal(eq, node.value, value):
         name[0] = known
         return 0
-    if node.history is not None:
-        for version in list(node.history):
-            if version.flags & VALUE and outcomes_equal(eq, version.value, value):
-                name[0] = version.changed_at
-                return 0
+    version = completed_result(store, node)
+    if version is not None:
+        versions.append(version)
+    for version in versions:
+        if version.flags & VALUE and outcomes_equal(eq, version.value, value):
+            name[0] = version.changed_at
+            return 0
     return 0
 
 
@@ -158,16 +165,21 @@ cdef Version _version(Frame frame, uint32_t outcome, object value, uint64_t name
 
 
 cdef int release_reads(Store store, Frame frame) except -1:
-    """What an ended frame has read may be of use to nobody any more: absent slots, for instance."""
+    """What an ended frame has read, and what it was for, may be of use to nobody any more: absent slots, for one."""
     cdef Node node
     for node in frame.nodes:
         if may_be_idle(node):
             store.idle.append(node)
-    frame.nodes = None
+    if may_be_idle(frame.node):
+        store.idle.append(frame.node)
+    frame.nodes = frame.node = None
     return 0
 
 
 # -- failures
+
+# Exceptions that say something about the machine, not about the query.
+cdef tuple NO_RESULTS = (RecursionError, MemoryError)
 
 
 cdef Failure _failure(Frame frame, object error):

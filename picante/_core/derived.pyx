@@ -139,13 +139,14 @@ cdef class DerivedIngredient(Ingredient):
         if node is None:
             Key.encode(key)  # refuse what cannot be a key here as well
             return Vacant()
-        if node.running is not None:
-            frame = node.running
-            verified_at = 0
-            while frame is not None:
-                verified_at = max(verified_at, frame.view.revision)
-                frame = frame.sibling
-            return Running(Revision(verified_at))
+        frame = node.running
+        started_at = None
+        while frame is not None:
+            if not frame.abandoned and (started_at is None or frame.view.revision > started_at):
+                started_at = frame.view.revision
+            frame = frame.sibling
+        if started_at is not None:
+            return Running(Revision(started_at))
         # All of one moment; encoding keys, below, may run anything.
         flags, value, changed_at, valid_since = node.flags, node.value, node.changed_at, node.valid_since
         verified_at = node.verified_at if node.flags & MARKED else self.store.present.revision
@@ -229,12 +230,14 @@ cdef class Fetch:
         runtime = runtime_of(ingredient, self.db)
         frame = current_frame()
         node = find_node(ingredient.table, self.key)
-        view = view_for(ingredient, runtime, frame)
-        if node is not None and outcome_at(node, view, &outcome):
+        if node is None:
+            node = ensure_node(ingredient.table, self.key)
+        view = view_for(ingredient, runtime, frame)  # last: encoding a key may run anything
+        if outcome_at(node, view, &outcome):
             if frame is not None:
                 record(frame, node, outcome.changed_at, outcome.valid_since)
             return self.deliver(outcome.flags, <object> outcome.value, outcome.changed_at, result)
-        return self.start(runtime, frame, ensure_node(ingredient.table, self.key) if node is None else node, result)
+        return self.start(runtime, frame, node, result)
 
     cdef PySendResult start(self, Runtime runtime, Frame frame, Node node, PyObject **result) except PYGEN_ERROR:
         """The memo is not there, or may be out of date: begin to bring it up to date."""

@@ -45,6 +45,7 @@ cdef class Driver:
     cdef PySendResult step_inner(self, object sent, object thrown, PyObject **result) noexcept
     cdef int begin(self, Node node) except -1
     cdef bint take_earlier(self, Node node) except -1
+    cdef bint begin_kept(self) except -1
     cdef int begin_waiting(self, Node node) except -1
     cdef int hop(self, Node node, object loop, bint keep) except -1
     cdef int await_task(self, object loop) except -1
@@ -57,4 +58,3 @@ cdef class Driver:
 
 
 cdef Driver new_driver(Store store, Runtime runtime, View view, object db, Frame outer, Node node)
-cdef object error_of(task)

@@ -17,6 +17,7 @@ next computation *hops*: it runs as a task of its own, on an empty stack, and it
 
 cimport cython
 from functools import partial
+from traceback import clear_frames
 
 from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit, PyContextVar_Set
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
@@ -27,17 +28,19 @@ from picante._core.awaitable cimport (
     PYGEN_ERROR, PYGEN_NEXT, PYGEN_RETURN, PyObject_SelfIter, awaitable_iterator, is_awaitable, is_one_shot,
     picante_forbid_new, picante_set_slots, stop_with, take_raised, thrown_exception,
 )
-from picante._core.commit cimport commit, failure_of, one_shot_error, release_reads
+from picante._core.commit cimport NO_RESULTS, commit, failure_of, one_shot_error, release_reads
 from picante._core.frame cimport (
     abandon_frame, add_waiter, begin_frame, end_frame, find_cycle, frame_at, frame_var, remove_waiter, running_loop,
     stands_still, wake, watch,
 )
+from picante._core.hop cimport cancel_soon, error_of, keep_task, was_cancelled
+from picante._core.hop import end_hop
 from picante._core.inflight cimport cancel_entry, finish_entry
 from picante._core.ingredient cimport Ingredient, cycle_error, describe, ingredient_of
 from picante._core.node cimport FAILED, VALUE
 from picante._core.runtime cimport emit_query_changed
 from picante._core.sharing cimport offer
-from picante._core.store cimport enter_view, leave_view, sweep
+from picante._core.store cimport enter_view, leave_view, may_be_idle, sweep
 from picante._core.verify cimport DONE, EXECUTE, GROUP, WAIT, Outcome, Step, new_walk, outcome_at
 
 cdef extern from *:
@@ -91,21 +94,15 @@ cdef extern from *:
     PySendResult PyIter_Send(object iterator, object sent, PyObject **result) noexcept
 
 
-# Exceptions that say something about the machine, not about the query.
-cdef tuple NO_RESULTS = (RecursionError, MemoryError)
-
-cdef set _kept = set()  # the tasks of computations that go on though their callers may be gone
-
-
 @cython.final
 cdef class Driver:
     @property
     def __name__(self):
-        return describe(self.node)
+        return "query" if self.node is None else describe(self.node)
 
     @property
     def __qualname__(self):
-        return describe(self.node)
+        return self.__name__
 
     def __await__(self):
         return self
@@ -161,6 +158,8 @@ cdef class Driver:
                 if thrown is not None:
                     raise thrown
                 step = self.walk.advance()
+                if step != DONE and self.walk.keeps_from >= 0 and not self.kept and self.begin_kept():
+                    continue
                 if step == EXECUTE:
                     self.begin(_last(self.walk))
                 elif step == WAIT:
@@ -205,10 +204,10 @@ cdef class Driver:
             return self.walk.give_up(node)
         if (node.history is not None or self.store.completed is not None) and self.take_earlier(node):
             return 0
-        if picante_stack_is_low() or ingredient.keep and not self.kept:
+        if picante_stack_is_low():
             loop = running_loop()
             if loop is not None:
-                return self.hop(node, loop, ingredient.keep)
+                return self.hop(node, loop, False)
         frame = Frame.__new__(Frame)
         frame.node = node
         frame.ingredient = ingredient
@@ -249,6 +248,13 @@ cdef class Driver:
             emit_query_changed(self.runtime, node, self.view.revision)
         return True
 
+    cdef bint begin_kept(self) except -1:
+        """Leave the topmost query on the way that is to be kept to a task of its own, with all that is beneath it."""
+        loop = running_loop()
+        if loop is not None:
+            self.hop(self.walk.path[self.walk.keeps_from], loop, True)
+        return loop is not None
+
     cdef int begin_waiting(self, Node node) except -1:
         """Wait for the end of the computation of `node` that is under way (r[cell.waiter])."""
         cdef Frame frame
@@ -261,7 +267,8 @@ cdef class Driver:
         frame = frame_at(node, self.view)
         if frame is not None and frame.loop is not loop and stands_still(frame):
             self.walk.interruptions += 1
-            return wake(abandon_frame(frame))
+            wake(abandon_frame(frame))
+            return cancel_entry(frame)
         self.future = loop.create_future()
         # From here on nothing else runs until this driver is among the waiters. It had to be made first: in making a
         # future the computation may have ended, and nobody would ever wake who came too late.
@@ -286,9 +293,8 @@ cdef class Driver:
         self.keeps = keep and not self.kept
         # Not loop.create_task(): a task factory may start tasks eagerly, on the stack that is full.
         self.task = asyncio.Task(driver, loop=loop)
-        if self.keeps:  # the event loop refers to tasks only weakly
-            _kept.add(self.task)
-            self.task.add_done_callback(_kept.discard)
+        if self.keeps:
+            keep_task(self.store, self.task)
         return self.await_task(loop)
 
     cdef int await_task(self, object loop) except -1:
@@ -298,7 +304,7 @@ cdef class Driver:
         long chain of tasks that await each other is a recursion. This way cancelling goes from loop step to loop step.
         """
         self.future = loop.create_future()
-        self.task.add_done_callback(partial(_end_hop, self.future))
+        self.task.add_done_callback(partial(end_hop, self.future))
         self.inner = awaitable_iterator(self.future)
         return 0
 
@@ -315,10 +321,10 @@ cdef class Driver:
         self.walk.interruptions += 1
         if loop is None or len(drivers) < 2:
             # One by one, then. The first is where the walk goes next, so nothing is gained by a task for it.
-            for driver in drivers:
-                driver.abort()
             if drivers:
                 self.walk.push(<PyObject *> (<Driver> drivers[0]).node)
+            for driver in drivers:
+                driver.abort()
             return 0
         import asyncio
         self.group = [asyncio.Task(driver, loop=loop) for driver in drivers]
@@ -331,14 +337,16 @@ cdef class Driver:
         self.walk.interruptions += 1
         if self.frame is None:
             task, leaving, group = self.task, self.leaving, self.group
+            if self.awaited is not None:
+                remove_waiter(self.awaited, self.future)
             self.future = self.awaited = self.task = self.leaving = self.group = None
             self.keeps = False
             for each in group or ():
                 error = error_of(each)
                 if error is not None:
                     raise error
-            if leaving is not None and task.cancelled():  # else the query has caught it, and has come to an end
-                raise leaving
+            if leaving is not None and (task.cancelled() or not was_cancelled(task, group)):
+                raise leaving  # else the query has caught it, and has come to an end
         elif is_one_shot(value):
             self.end_computation(FAILED, one_shot_error(self.frame.node, value))
         else:
@@ -372,6 +380,8 @@ cdef class Driver:
         try:
             if frame.entry is not None:
                 finish_entry(frame, self.view)
+            if outcome == FAILED and self.runtime.view is not None:
+                clear_frames(value.__traceback__)  # they refer to the snapshot, which is to go when it is dropped
             release_reads(self.store, frame)
             if outcome == VALUE:
                 if self.runtime.view is not None:
@@ -413,22 +423,26 @@ cdef class Driver:
                 frame.context.run(inner.close)
             if self.task is not None:
                 if not self.keeps:
-                    _cancel_soon(self.task)
-                _cancel_soon(self.future)
+                    cancel_soon(self.task)
+                cancel_soon(self.future)
         finally:
             if self.awaited is not None:
                 remove_waiter(self.awaited, self.future)
             if frame is not None:
                 self.frame = None
                 waiters = end_frame(frame)
-                if frame.entry is not None:
-                    cancel_entry(frame)
-                self.store.idle.append(frame.node)
                 release_reads(self.store, frame)
+            if may_be_idle(self.node):
+                self.store.idle.append(self.node)
+            self.walk = self.node = None
             leave_view(self.store, self.view)
             if self.store.idle:
                 sweep(self.store)
-            wake(waiters)
+            try:
+                wake(waiters)
+            finally:
+                if frame is not None:
+                    cancel_entry(frame)
         return 0
 
 
@@ -449,35 +463,6 @@ cdef Driver new_driver(Store store, Runtime runtime, View view, object db, Frame
 
 cdef inline Node _last(Walk walk):
     return <Node> PyList_GET_ITEM(walk.path, PyList_GET_SIZE(walk.path) - 1)
-
-
-cdef int _cancel_soon(future) except -1:
-    try:
-        future.get_loop().call_soon_threadsafe(future.cancel)
-    except RuntimeError:
-        pass  # its loop is closed: it will never take another step
-    return 0
-
-
-cdef object error_of(task):
-    """The exception that ended the driver of `task`; None if it came to its end, or somebody has cancelled it."""
-    if not task.cancelled():
-        return task.exception()
-    if task.cancelling():
-        return None
-    from asyncio import CancelledError
-    return CancelledError("a query was cancelled by what it awaited")
-
-
-def _end_hop(future, task):
-    """Tell who awaits `future`. A task that somebody else has cancelled is no bad news: it is started again."""
-    error = error_of(task)
-    if future.done():
-        return
-    if error is None:
-        future.set_result(None)
-    else:
-        future.set_exception(error)
 
 
 cdef PySendResult driver_send(Driver driver, PyObject *sent, PyObject **result) except PYGEN_ERROR:

@@ -55,9 +55,9 @@ cdef Frame current_frame():
 
 
 cdef Frame frame_at(Node node, View view):
-    """The frame that computes `node` as of `view` just now, or None."""
+    """The frame that computes `node` as of `view` just now, or None; one that is abandoned does not count."""
     cdef Frame frame = node.running
-    while frame is not None and frame.view is not view:
+    while frame is not None and (frame.view is not view or frame.abandoned):
         frame = frame.sibling
     return frame
 
@@ -82,32 +82,31 @@ cdef bint begin_frame(Frame frame) except -1:
 
 cdef dict end_frame(Frame frame):
     """Nothing is recorded from here on, and the node can be computed again. Returns who is to be woken."""
+    cdef Frame before
     cdef dict waiters
     global n_running
     if frame.ended:
         return None
     frame.ended = True
     n_running -= 1
-    waiters = abandon_frame(frame)
+    if frame.node.running is frame:
+        frame.node.running = frame.sibling
+    else:
+        before = frame.node.running
+        while before.sibling is not frame:
+            before = before.sibling
+        before.sibling = frame.sibling
+    frame.sibling = None
     # A task that outlives the query keeps its frame, which keeps nothing else. The context even refers to the frame.
-    frame.context = frame.path = frame.parent = frame.runtime = frame.view = frame.loop = None
+    frame.context = frame.path = frame.parent = frame.runtime = frame.view = frame.loop = frame.ingredient = None
+    waiters, frame.waiters = frame.waiters, None
     return waiters
 
 
 cdef dict abandon_frame(Frame frame):
     """Let the node be computed by others, whether or not this ever comes to an end. Returns who is to be woken."""
-    cdef Frame before
     cdef dict waiters
-    if not frame.abandoned:
-        frame.abandoned = True
-        if frame.node.running is frame:
-            frame.node.running = frame.sibling
-        else:
-            before = frame.node.running
-            while before.sibling is not frame:
-                before = before.sibling
-            before.sibling = frame.sibling
-        frame.sibling = None
+    frame.abandoned = True
     waiters, frame.waiters = frame.waiters, None
     return waiters
 
@@ -126,9 +125,10 @@ cdef int record(Frame frame, Node node, uint64_t changed_at, uint64_t valid_sinc
     A node is noted once, where it was read first. A read that is under way, and one that failed or was
     cancelled, is noted as NO_OUTCOME, until and unless it is repeated with success.
     """
-    cdef uint32_t n = <uint32_t> PyList_GET_SIZE(frame.nodes), i
+    cdef uint32_t n, i
     if frame.ended:
         return 0
+    n = <uint32_t> PyList_GET_SIZE(frame.nodes)
     if n <= 8:
         for i in range(n):
             if PyList_GET_ITEM(frame.nodes, i) == <PyObject *> node:

@@ -10,19 +10,22 @@ no database with snapshots have entries and nothing else.
 """
 
 cimport cython
-from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
-from cpython.mem cimport PyMem_Malloc
 
 from dataclasses import dataclass
 
-from picante._core.commit cimport commit, release_reads
+from picante._core.awaitable cimport is_one_shot
+from picante._core.commit cimport NO_RESULTS, commit, failure_of, release_reads
 from picante._core.errors import DecodeError
-from picante._core.frame cimport begin_frame, current_frame, end_frame, frame_at, hold, let_go, running_loop, wake
+from picante._core.frame cimport (
+    abandon_frame, begin_frame, current_frame, end_frame, frame_at, hold, let_go, record, running_loop, stands_still,
+    wake, watch,
+)
 from picante._core.ingredient cimport ingredient_of
 from picante._core.key cimport Dep, new_dep
 from picante._core.key import Revision
 from picante._core.node cimport (
-    FAILED, NO_OUTCOME, VALUE, Failure, Node, Read, Table, begin_transition, end_transition, ensure_node, node_key,
+    FAILED, NO_OUTCOME, VALUE, Failure, Node, Table, begin_transition, end_transition, ensure_node, is_own_part,
+    node_key,
 )
 from picante._core.sharing cimport find_family
 from picante._core.states import InFlightKey, InFlightState
@@ -56,10 +59,16 @@ cdef class InFlightEntry:
             loop = running_loop()
             if loop is None:
                 raise RuntimeError("Waiting for a computation takes a running asyncio event loop.")
+            if self.followed is not None and self.followed.loop is not loop and stands_still(self.followed):
+                wake(abandon_frame(self.followed))
+                cancel_entry(self.followed)
+                break
             future = loop.create_future()
             self.waiters[id(future)] = (future, loop, None)
             try:
                 if self.state is RUNNING:
+                    if self.followed is not None:
+                        watch(self.followed, future, loop)
                     await future
             finally:
                 self.waiters.pop(id(future), None)
@@ -69,6 +78,7 @@ cdef class InFlightEntry:
         if self.state is not RUNNING:
             return 0
         self.state = state
+        self.followed = None
         if _entries.get(self.identity) is self:
             del _entries[self.identity]
         waiters, self.waiters = self.waiters, {}
@@ -100,6 +110,8 @@ cdef class InFlightGuard:
             if type(each) is not Dep:
                 raise TypeError(f"deps are of type Dep, not {type(each).__qualname__}.")
         changed_at = Revision(changed_at)
+        if is_one_shot(value):
+            raise TypeError(f"A {type(value).__qualname__} can be consumed only once: it cannot be a shared result.")
         if self.frame is not None:
             nodes = list(dict.fromkeys([_node_of(self.store, each.kind, each.key) for each in deps]))
         self.begin_end()
@@ -111,9 +123,11 @@ cdef class InFlightGuard:
 
     def fail(self, error):
         """End with an exception, which every follower gets (r[inflight.fail])."""
-        if not isinstance(error, Exception):
-            raise TypeError(f"A computation fails with an Exception, not with {error!r}.")
+        if not isinstance(error, Exception) or isinstance(error, NO_RESULTS):
+            raise TypeError(f"{error!r} is no result of a computation, it may come out otherwise next time: cancel it.")
         self.begin_end()
+        if self.frame is not None:
+            error = failure_of(self.frame.node, error)
         self.entry.error = error
         try:
             self.end_in_cell(FAILED, error, [])
@@ -142,24 +156,16 @@ cdef class InFlightGuard:
     cdef int end_in_cell(self, uint32_t outcome, object value, list nodes) except -1:
         """Make the outcome that of the cell."""
         cdef Frame frame = self.frame
-        cdef Py_ssize_t n = PyList_GET_SIZE(nodes), i
+        cdef Node node
         cdef Outcome known
         if frame is None:
             return 0
         try:
-            frame.nodes = nodes
-            frame.reads = <Read *> PyMem_Malloc(max(n, 1) * sizeof(Read))
-            if frame.reads == NULL:
-                frame.nodes = []
-                raise MemoryError
-            for i in range(n):
-                frame.reads[i].changed_at = frame.reads[i].valid_since = 0
-                frame.reads[i].group = 0
-                if outcome_at(<Node> PyList_GET_ITEM(nodes, i), self.view, &known):
-                    frame.reads[i].changed_at = known.changed_at
-                    frame.reads[i].valid_since = known.valid_since
+            for node in nodes:
+                if outcome_at(node, self.view, &known):
+                    record(frame, node, known.changed_at, known.valid_since)
                 else:
-                    frame.reads[i].changed_at = NO_OUTCOME
+                    record(frame, node, NO_OUTCOME, 0)
             commit(self.store, frame, outcome, value)
         finally:
             self.release()
@@ -176,7 +182,6 @@ cdef class InFlightGuard:
             let_go(self.holder, frame)
         waiters = end_frame(frame)
         try:
-            self.store.idle.append(frame.node)
             release_reads(self.store, frame)
             leave_view(self.store, self.view)
             sweep(self.store)
@@ -234,6 +239,7 @@ cdef class InFlightRegistry:
         if node is not None:
             frame = Frame.__new__(Frame)
             frame.node = node
+            frame.nodes = []
             frame.path = [node]
             frame.ingredient = ingredient_of(node)
             frame.fleeting = True
@@ -249,6 +255,10 @@ cdef class InFlightRegistry:
                         running = _lead_or_follow(guard, store, frame, entry)
         finally:
             end_transition(collecting)
+        if node is not None and guard.frame is None:
+            store.idle.append(node)
+            node = frame = None
+            sweep(store)
         if running is entry and guard.entry is entry:
             return leader
         guard.ended = True
@@ -260,6 +270,7 @@ cdef InFlightEntry _lead_or_follow(InFlightGuard guard, Store store, Frame frame
     cdef Frame running = frame_at(frame.node, frame.view)
     if running is not None:
         running.entry = entry
+        entry.followed = running
         guard.entry = None
         return entry
     begin_frame(frame)
@@ -310,7 +321,9 @@ cdef int finish_entry(Frame frame, View view) except -1:
         entry.error = (<Failure> outcome.value).error
         return entry.end(InFlightState.FAILED)
     entry.value, entry.changed_at = <object> outcome.value, Revision(outcome.changed_at)
-    deps = [new_dep(int((<Table> node.table).kind), node_key(node)) for node in frame.nodes]
+    deps = [
+        new_dep(int((<Table> node.table).kind), node_key(node)) for node in frame.nodes if not is_own_part(node)
+    ]
     entry.deps = tuple(dict.fromkeys(deps))
     return entry.end(InFlightState.DONE)
 

@@ -204,9 +204,9 @@ cdef class InputIngredient(Ingredient):
         """Whether there is an input `key`. A query that asked reruns when the answer changes, not with the value."""
         cdef Runtime runtime = runtime_of(self, db)
         cdef Frame frame = current_frame()
-        cdef View view = view_for(self, runtime, frame)
         if frame is None:
             return self.read(runtime, key) is not None
+        cdef View view = view_for(self, runtime, frame)
         cdef Node slot = self.slot(key)
         return self.read_at(frame, self.part(slot, PRESENCE), slot, view) is not None
 
@@ -322,13 +322,12 @@ cdef class InputIngredient(Ingredient):
     cdef tuple read(self, Runtime runtime, key):
         """The value of `key` in a tuple, recorded as read, or None where it is absent."""
         cdef Frame frame = current_frame()
+        # The view comes last: encoding a key may run anything.
+        cdef Node slot = find_node(self.table, key) if frame is None else self.slot(key)
         cdef View view = view_for(self, runtime, frame)
-        cdef Node slot
-        if frame is None:
-            slot = find_node(self.table, key)
-            return self.value_now(slot) if runtime.view is None else self.value_at(slot, view)
-        slot = self.slot(key)
-        return self.read_at(frame, slot, slot, view)
+        if frame is not None:
+            return self.read_at(frame, slot, slot, view)
+        return self.value_now(slot) if runtime.view is None else self.value_at(slot, view)
 
     cdef tuple read_at(self, Frame frame, Node node, Node slot, View view):
         """Record that `node`, `slot` or a part of it, was read, and return the value of `slot` of the same moment."""

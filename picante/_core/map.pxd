@@ -27,6 +27,7 @@ cdef class Members:
     cdef int look_up(self, keys) except -1
     cdef int launch(self) except -1
     cdef int cancel(self) except -1
+    cdef int give_up(self) except -1
     cdef list values(self)
 
 

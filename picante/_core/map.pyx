@@ -10,11 +10,12 @@ from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.ref cimport PyObject
 
 from picante._core.awaitable cimport raise_again
-from picante._core.execute cimport Driver, error_of, new_driver
+from picante._core.execute cimport Driver, new_driver
 from picante._core.frame cimport current_frame, record
+from picante._core.hop cimport error_of
 from picante._core.ingredient cimport runtime_of, view_for
 from picante._core.node cimport FAILED, NO_OUTCOME, Failure, Node, ensure_node
-from picante._core.store cimport enter_view, leave_view
+from picante._core.store cimport Store, enter_view, leave_view, may_be_idle, sweep
 from picante._core.verify cimport Outcome, outcome_at
 
 
@@ -59,20 +60,21 @@ cdef class Members:
                 self.runtime.store, self.runtime, self.view, self.db, self.frame, <Node> self.waiting.pop()
             )
             task = asyncio.Task(driver)  # not create_task(): a task factory may run it at once, inside of this loop
-            self.running[task] = driver
+            self.running[task] = (driver, driver.node)
             task.add_done_callback(self.end)
         return 0
 
     def end(self, task):
         """One of the tasks has ended."""
-        cdef Driver driver = self.running.pop(task)
+        cdef Driver driver
+        driver, node = self.running.pop(task)
         error = error_of(task)
         if error is not None:
             self.fail(error)
         elif driver.flags & FAILED:
             self.fail(driver.value)
         elif task.cancelled() and self.error is None and not self.finished.done():
-            self.waiting.append(driver.node)  # somebody has cancelled it, not we: once more
+            self.waiting.append(node)  # somebody has cancelled it, not we: once more
         self.launch()
         if not self.running and not self.finished.done():
             self.finished.set_result(None)
@@ -86,6 +88,17 @@ cdef class Members:
         self.waiting.clear()
         for task in list(self.running):
             task.cancel()
+        return 0
+
+    cdef int give_up(self) except -1:
+        """The cells that were asked for in vain may be of use to nobody."""
+        cdef Node node
+        cdef Store store = self.runtime.store
+        for node in self.nodes:
+            if may_be_idle(node):
+                store.idle.append(node)
+        self.nodes = self.waiting = node = None
+        sweep(store)
         return 0
 
     cdef list values(self):
@@ -137,5 +150,8 @@ async def _map(Ingredient ingredient, db, keys, limit):
                     await asyncio.wait(list(members.running))
                 raise
         return members.values()
+    except BaseException:
+        members.give_up()
+        raise
     finally:
         leave_view(members.runtime.store, members.view)

@@ -149,13 +149,13 @@ cdef Node find_node(Table table, object key)
 cdef Node ensure_node(Table table, object key)
 cdef list read_by(Node node)
 cdef Node record_of(Node part)
+cdef bint is_own_part(Node node) noexcept
 cdef int forget_node(Node node) except -1
 
 cdef Edge *reserve_edges(list deps) except? NULL
 cdef bint same_deps(Node node, list deps) noexcept
 cdef void replace_edges(Node node, Edge *edges, uint32_t n_edges) noexcept
 cdef void drop_edges(Node node) noexcept
-cdef void forget_seen(Node node) noexcept
 
 cdef bint mark_dependents(Node node, uint64_t until) noexcept
 cdef int collect_dependents(Node node, list found, set seen) except -1

@@ -253,13 +253,6 @@ cdef void drop_edges(Node node) noexcept:
     node.n_edges = 0
 
 
-cdef void forget_seen(Node node) noexcept:
-    """Let all who read `node` find that it differs from what they saw."""
-    cdef uint32_t i
-    for i in range(node.n_dependents):
-        (<Node> node.dependents[i].reader).edges[node.dependents[i].edge].seen = NO_OUTCOME
-
-
 # -- marking
 
 

@@ -18,7 +18,7 @@ from picante._core.key cimport Dep, DynKey
 from picante._core.key import Revision
 from picante._core.node cimport (
     ABSENT, FAILED, MARKED, PART, UNLINKED, VALUE, Table, Version, begin_transition, collect_dependents, drop_edges,
-    end_transition, ensure_node, find_version, forget_seen, holds_at, node_key, read_by, replace_edges, reserve_edges,
+    end_transition, ensure_node, find_version, holds_at, is_own_part, node_key, read_by, replace_edges, reserve_edges,
 )
 from picante._core.sharing cimport share, unlink_versions
 from picante._core.store cimport advance, enter_view, leave_view, mark_from, sweep, table_for
@@ -330,15 +330,14 @@ cdef class Runtime:
         """
         self.check_writable()
         node = self.node_of(DynKey(kind, key))
-        self._invalidate(node, False)
+        self._invalidate(node)
         del node
         sweep(self.store)
 
     def _notify(self, kind, key, changed_at, bint present):
         self.check_writable()
         cdef Node node = self.node_of(DynKey(kind, key))
-        is_elsewhere = (<Table> node.table).link.ingredient == NULL
-        if is_elsewhere:
+        if (<Table> node.table).link.ingredient == NULL:
             # A record that is kept elsewhere: this call is all we learn of it, and each call tells of another outcome.
             node.changed_at = max(<uint64_t> changed_at, node.changed_at + 1)
             node.valid_since = min(<uint64_t> changed_at, self.store.present.revision)
@@ -349,27 +348,26 @@ cdef class Runtime:
                 InputSet(kind, key.hash, key, changed_at, self.current_revision) if present
                 else InputRemoved(kind, key.hash, key, self.current_revision)
             )
-        self._invalidate(node, is_elsewhere)
+        self._invalidate(node)
         node = None
         sweep(self.store)
 
-    def _invalidate(self, Node node, bint has_changed):
-        if self.store.present.users:
-            self.commit(None)  # who reads at this revision goes on to see what was there
-        cdef uint64_t present = self.store.present.revision
-        cdef list found = [], listed = [node]
-        cdef set seen = set()
-        if node.parts is not None:
-            listed += node.parts.values()
+    def _invalidate(self, Node node):
+        cdef uint64_t present
+        cdef list found = _dependents(node)
+        if self.store.present.users or any([_dates_from(each, self.store.present.revision) for each in found]):
+            # Who reads at this revision goes on to see what was there; and two outcomes of one revision have one name.
+            self.commit(None)
         cdef bint collecting = begin_transition()
         try:
-            for each in listed:
-                mark_from(self.store, <Node> each, present - 1 if present else 0)
-                collect_dependents(<Node> each, found, seen)
+            present = self.store.present.revision
+            mark_from(self.store, node, present - 1 if present else 0)
+            if node.parts is not None:
+                for each in node.parts.values():
+                    mark_from(self.store, <Node> each, present - 1 if present else 0)
+            found = _dependents(node)
             for each in found:
                 _end_at(<Node> each, present)
-                if has_changed and (<Node> each).changed_at == present:
-                    forget_seen(<Node> each)  # what comes next is of the same revision and would have the same name
         finally:
             end_transition(collecting)
         if self.has_event_receivers():
@@ -421,6 +419,21 @@ cdef void _end_at(Node node, uint64_t revision) noexcept:
             node.valid_since = 1  # there is no revision before the first
 
 
+cdef list _dependents(Node record):
+    """All that depends on `record` or on a part of it, directly or not."""
+    cdef list found = []
+    cdef set seen = set()
+    collect_dependents(record, found, seen)
+    if record.parts is not None:
+        for part in record.parts.values():
+            collect_dependents(<Node> part, found, seen)
+    return found
+
+
+cdef bint _dates_from(Node node, uint64_t revision) noexcept:
+    return node.flags & (VALUE | FAILED) and node.changed_at == revision
+
+
 cdef tuple _identity(Node node):
     """The kind and the encoded key of the record that `node` is, or is a part of."""
     return (<Table> node.table).kind, node_key(node)
@@ -440,7 +453,9 @@ cdef list _deps_at(Node node, View view):
     if view is None or holds_at(node, view.revision):
         return read_by(node)
     version = find_version(node, view.revision)
-    return None if version is None else [dep for dep in version.deps if dep is not None]
+    if version is None:
+        return None
+    return [dep for dep in version.deps if dep is not None and not is_own_part(<Node> dep)]
 
 
 cdef int emit_query_changed(Runtime runtime, Node node, uint64_t changed_at) except -1:

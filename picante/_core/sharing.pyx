@@ -18,7 +18,7 @@ from functools import partial
 
 from cpython.ref cimport PyObject
 
-from picante._core.node cimport UNLINKED, VALUE, Version, copy_current, find_version, holds_at
+from picante._core.node cimport UNLINKED, VALUE, copy_current, find_version, holds_at
 from picante._core.store cimport release_version, sweep
 
 DEFAULT_MAX_ENTRIES = 20_000
@@ -68,10 +68,27 @@ cdef int offer(Store store, Node node, View view) except -1:
         version = find_version(node, view.revision)
     if version is None or not version.flags & VALUE:
         return 0
+    _drop(store, address)
     store.completed[address] = (node, version)
     _order[address] = _families[int(store.id)]
     _order.move_to_end(address)
     return _shrink_to(_max_entries)
+
+
+cdef Version completed_result(Store store, Node node):
+    """The result of `node` that a snapshot has computed last, or None."""
+    if store.completed is None:
+        return None
+    entry = store.completed.get(<size_t> <PyObject *> node)
+    return None if entry is None else entry[1]
+
+
+cdef int reuse(Node node) except -1:
+    """The result of `node` was of use: let it go later than others."""
+    address = <size_t> <PyObject *> node
+    if address in _order:
+        _order.move_to_end(address)
+    return 0
 
 
 cdef int unlink_versions(Store store, Node node) except -1:
@@ -80,9 +97,8 @@ cdef int unlink_versions(Store store, Node node) except -1:
     if node.history is not None:
         for version in node.history:
             version.flags |= UNLINKED
-    entry = None if store.completed is None else store.completed.get(<size_t> <PyObject *> node)
-    if entry is not None:
-        version = entry[1]
+    version = completed_result(store, node)
+    if version is not None:
         version.flags |= UNLINKED
     return 0
 

@@ -27,6 +27,7 @@ cdef class Store:
     cdef list failed         # nodes that failed at the present revision
     cdef uint64_t marks      # how often anything was marked, or lost its edges
     cdef list idle           # nodes that may no longer be of use to anybody
+    cdef set kept            # tasks of computations that go on though their callers may be gone, or None
     cdef dict completed      # what snapshots computed (`sharing`); None where there never was a snapshot
     cdef object __weakref__
 

@@ -40,6 +40,7 @@ cdef class Walk:
     cdef Py_ssize_t depth
     cdef Py_ssize_t capacity
     cdef list path                # the same nodes, whenever the walk is interrupted
+    cdef Py_ssize_t keeps_from    # where the first node on the path stands whose computation is to be kept; -1: none
     cdef uint64_t interruptions   # how often other code could run since the walk began
     cdef uint64_t number          # tells walks apart
 
@@ -48,6 +49,7 @@ cdef class Walk:
     cdef int give_up(self, Node node) except -1
     cdef int pop(self) except -1
     cdef Step stand(self, Step step) except BROKEN
+    cdef int enter(self, Node node) except -1
     cdef Step advance(self) except BROKEN
     cdef void start(self, Level *level) noexcept
     cdef Step look(self, Node node, Level *level) except BROKEN

@@ -18,7 +18,7 @@ from cpython.ref cimport PyObject
 
 from picante._core.errors import IngredientNotFoundError
 from picante._core.frame cimport frame_at
-from picante._core.ingredient cimport cycle_error, describe
+from picante._core.ingredient cimport Ingredient, cycle_error, describe
 from picante._core.node cimport (
     ABSENT, MARKED, NO_OUTCOME, OUTCOME, PART, UNLINKED, VALUE, Edge, Table, Version, begin_transition, copy_current,
     end_transition, find_version, holds_at,
@@ -115,14 +115,24 @@ cdef class Walk:
         self.depth -= 1
         if PyList_GET_SIZE(self.path) > self.depth:
             self.path.pop()
+            if self.keeps_from >= self.depth:
+                self.keeps_from = -1
         return 0
 
     cdef Step stand(self, Step step) except BROKEN:
         """Stop for other code to run: from here on, hold on to the nodes on the way."""
         cdef Py_ssize_t i
         for i in range(PyList_GET_SIZE(self.path), self.depth):
-            self.path.append(<Node> self.levels[i].node)
+            self.enter(<Node> self.levels[i].node)
         return step
+
+    cdef int enter(self, Node node) except -1:
+        """Make `node` the next one of the path."""
+        cdef PyObject *ingredient = (<Table> node.table).link.ingredient
+        if self.keeps_from < 0 and ingredient != NULL and (<Ingredient> ingredient).keep:
+            self.keeps_from = PyList_GET_SIZE(self.path)
+        self.path.append(node)
+        return 0
 
     cdef Step advance(self) except BROKEN:
         """Settle all that can be settled at once; says what must happen to the last node of the path next."""
@@ -301,7 +311,8 @@ cdef Walk new_walk(Store store, db, Node root):
     _walks += 1
     walk.number = _walks
     walk.push(<PyObject *> root)
-    walk.path.append(root)
+    walk.keeps_from = -1
+    walk.enter(root)
     walk.levels[0].checked = <uint64_t> -1  # what was known of it may be old when the walk takes its first step
     return walk
 

@@ -1,0 +1,50 @@
+"""Tasks in which the work of a driver goes on: because the stack is used up, side by side, or kept.
+
+A driver awaits such a task by a future beside it (`end_hop`). When it is cancelled, so is the task, and what becomes
+of that decides what the driver raises; a task that is kept goes on for the cache alone.
+"""
+
+cdef int keep_task(Store store, object task) except -1:
+    """Refer to `task` until it has ended: the event loop does so only weakly, and its driver may be gone."""
+    if store.kept is None:
+        store.kept = set()
+    store.kept.add(task)
+    task.add_done_callback(store.kept.discard)
+    return 0
+
+
+cdef int cancel_soon(future) except -1:
+    try:
+        future.get_loop().call_soon_threadsafe(future.cancel)
+    except RuntimeError:
+        pass  # its loop is closed: it will never take another step
+    return 0
+
+
+cdef bint was_cancelled(task, list group) except -1:
+    """Whether a cancellation has reached the task, or one of the group: one that was about to end has not seen it."""
+    return any([each.cancelling() for each in ([task] if group is None else group)])
+
+
+cdef object error_of(task):
+    """The exception that ended the driver of `task`; None if it came to its end, or somebody has cancelled it."""
+    if not task.cancelled():
+        return task.exception()
+    if task.cancelling():
+        return None
+    from asyncio import CancelledError
+    return CancelledError("a query was cancelled by what it awaited")
+
+
+def end_hop(future, task):
+    """Tell who awaits `future`. A task that somebody else has cancelled is no bad news: it is started again."""
+    error = error_of(task)
+    if future.done():
+        if error is not None and not task.cancelled():
+            task.get_loop().call_exception_handler({
+                "message": "A query whose caller is gone has ended without a result", "exception": error, "task": task,
+            })
+    elif error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
