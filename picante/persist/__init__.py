@@ -1,0 +1,1 @@
+"""Caches that survive the process: saving to files, loading from them."""

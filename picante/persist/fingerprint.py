@@ -1,0 +1,435 @@
+"""Has the code of a query changed since its results were stored?
+
+A fingerprint is 16 bytes that stand for what a function does: its code, constants and defaults, the simple values of
+its closure and its module that it reads, and the functions and classes of the same module that it uses, and what those
+use. It is the same in every process, under every hash seed, and wherever the module lies. `fingerprint` says what
+counts and what does not.
+
+How it is made: every function and class is described for itself, by bytes and a list of the others that it uses. The
+fingerprint hashes the descriptions of all that can be reached, in the order in which a search in breadth meets them,
+each use as the number of what is used. So names do not count, and functions that call each other are no special case.
+
+No code of the user runs: classes are asked through `type`, never through attributes that they could define, and
+nothing is compared, hashed or printed by their own methods.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from hashlib import blake2b
+from inspect import getattr_static
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import Any, NamedTuple
+
+from picante._core.record import Getter
+from picante._core.tracked import Tracked
+from picante.decorators.fields import RecordType
+from picante.persist.bytecode import Shape, shape_of
+from picante.persist.canonical import Encoder, Parts, bases_of, full_name, members_of, simple
+
+__all__ = ["Fingerprints", "fingerprint"]
+
+SIZE = 16
+
+# What the interpreter, `abc`, `dataclasses` and `enum` keep in a class for themselves. The last one adds combinations
+# of flags when they are first used.
+_BOOKKEEPING = frozenset(
+    {
+        "__abstractmethods__",
+        "__annotate__",
+        "__annotate_func__",
+        "__annotations__",
+        "__annotations_cache__",
+        "__dataclass_fields__",
+        "__dict__",
+        "__doc__",
+        "__firstlineno__",
+        "__module__",
+        "__qualname__",
+        "__static_attributes__",
+        "__weakref__",
+        "_abc_impl",
+        "_value2member_map_",
+    }
+)
+
+# What a module knows of itself: its name, and where it lies. A class body reads `__name__`.
+_OF_MODULES = frozenset(
+    {
+        "__cached__",
+        "__doc__",
+        "__file__",
+        "__loader__",
+        "__name__",
+        "__package__",
+        "__path__",
+        "__spec__",
+    }
+)
+
+
+def fingerprint(function: Any, version: Any = None) -> bytes:
+    """16 bytes that change when the code of `function` does.
+
+    What counts:
+
+    * the instructions of the function and of those nested in it, with constants, names of parameters and attributes,
+      and defaults;
+    * values of its closure and of its module that it reads: numbers, texts, dates, compiled patterns, enum members,
+      and containers and dataclasses of these. Of any other object only its class counts;
+    * functions of the same module that it uses, in the same way, also in tables (``{"a": parse_a}``), behind decorators
+      and in `functools.partial`;
+    * classes of the same module that it names, with all that stands in them; and of all classes of the module the
+      methods and values whose name it reads as an attribute (``file.title_words(db)``), because nobody can know of
+      which class an object will be.
+
+    What does not count: comments, line numbers, names of files and functions, docstrings, annotations. Of what belongs
+    to other modules, built-ins included, only the name; queries that it calls, also only by name, because they are
+    dependencies with a fingerprint of their own; record classes by their name, fields and plain methods. Variables
+    that the function itself assigns (`global`, `nonlocal`) are state and do not count either.
+
+    Values count as they are when the fingerprint is taken. A table of the module that queries fill while they run makes
+    it another one in the next process: keep such a table in an object of a class, or in another module.
+
+    So to have a helper not counted, put it into another module; and to decide by yourself when stored results are out
+    of date, for instance because a helper in another module changed, give a `version`.
+
+    The fingerprint is that of one minor version of the interpreter, and of one optimization level: under `-O` there
+    are no assertions, so functions that have some differ. In rare cases breaking a line, or joining two, makes the
+    compiler choose other instructions. In each of these cases results are computed again although they need not be.
+    A compiled function counts by its name only.
+
+    Args:
+        function: a function, a query, or any other callable.
+        version: what stands for the code instead, if it is not None: a number or a text.
+
+    Raises:
+        TypeError: the version is not made of simple values.
+
+    >>> fingerprint(lambda x: x + 1) == fingerprint(lambda x: x + 1)
+    True
+    >>> fingerprint(lambda x: x + 1) == fingerprint(lambda x: x + 2)
+    False
+    """
+    return Fingerprints().of(function, version)
+
+
+class Description(NamedTuple):
+    """A function or class by itself."""
+
+    digest: bytes
+    uses: tuple[Any, ...]
+
+
+class Fingerprints:
+    """Makes the fingerprints of many functions, and describes what they share only once.
+
+    It remembers values of modules as it found them, so make a new one for each save and load.
+    """
+
+    def __init__(self) -> None:
+        # By id, with the object itself to keep it alive: hashing one might run code of the user.
+        self._descriptions: dict[tuple[int, int], tuple[Any, Description]] = {}
+        self._tables: dict[int, tuple[Any, bytes]] = {}
+        self._modules: dict[int, _Module] = {}
+
+    def of(self, function: Any, version: Any = None) -> bytes:
+        """As `fingerprint`."""
+        if version is not None:
+            try:
+                encoded = simple(version)
+            except ValueError:
+                raise TypeError(
+                    f"version= must be a number or a text, not of type {type(version).__name__}."
+                ) from None
+            return blake2b(encoded, digest_size=SIZE, person=b"picante-version").digest()
+        if type(function) is Tracked:
+            function = function.function
+        module = self._module(_globals_of(function))
+        numbers = {id(function): 0}
+        reached = [function]
+        hashed = blake2b(digest_size=SIZE, person=b"picante-code")
+        for each in reached:  # grows on the way
+            described = self._describe(each, module)
+            hashed.update(described.digest)
+            for used in described.uses:
+                number = numbers.setdefault(id(used), len(reached))
+                if number == len(reached):
+                    reached.append(used)
+                hashed.update(number.to_bytes(4, "big"))
+        return hashed.digest()
+
+    def _module(self, names: dict[str, Any]) -> _Module:
+        found = self._modules.get(id(names))
+        if found is None:
+            found = self._modules[id(names)] = _Module(names)
+        return found
+
+    def _describe(self, it: Any, module: _Module) -> Description:
+        found = self._descriptions.get((id(it), id(module)))
+        if found is None:
+            describer = _Describer(module, self._tables)
+            try:
+                describer.definition(it)
+            except (MemoryError, RecursionError):  # the caller stands too deep
+                raise
+            except Exception:  # whatever objects may do: their class is what is left to go by
+                describer = _Describer(module, self._tables)
+                describer.parts.add(b"unknown", full_name(type(it)))
+            parts = describer.parts
+            found = it, Description(parts.digest(), tuple(parts.uses))
+            self._descriptions[id(it), id(module)] = found
+        return found[1]
+
+
+class _Module:
+    """The module whose functions count."""
+
+    def __init__(self, names: dict[str, Any]) -> None:
+        self.globals = names
+        name = names.get("__name__")
+        self.name = name if type(name) is str else ""
+        builtins = names.get("__builtins__")
+        self.builtins: dict[str, Any] = (
+            builtins if type(builtins) is dict else vars(sys.modules["builtins"])
+        )
+        self._methods: dict[str, list[Any]] | None = None
+
+    def owns(self, cls: type) -> bool:
+        """Was this class made in the module?"""
+        return bool(self.name) and full_name(cls).rpartition(":")[0] == self.name
+
+    def relative(self, name: str) -> str:
+        """A full name, without the module if it is this one: a module that is renamed keeps its fingerprints."""
+        return name.removeprefix(f"{self.name}.") if self.name else name
+
+    def methods(self, name: str) -> list[Any]:
+        """What the classes of the module have under a name."""
+        if self._methods is None:
+            self._methods = {}
+            classes = [each for each in list(self.globals.values()) if issubclass(type(each), type)]
+            seen: set[int] = set()
+            for cls in sorted(filter(self.owns, classes), key=full_name):
+                if id(cls) not in seen:
+                    seen.add(id(cls))
+                    for attribute, value in list(members_of(cls).items()):
+                        self._methods.setdefault(attribute, []).append(value)
+        return self._methods.get(name, [])
+
+
+class _Describer:
+    """Describes one function or class, in the eyes of a module."""
+
+    def __init__(self, module: _Module, tables: dict[int, tuple[Any, bytes]]) -> None:
+        self.module = module
+        self.encoder = Encoder(Parts(), self.special, self.name_of, tables)
+
+    @property
+    def parts(self) -> Parts:
+        """Where the next piece goes."""
+        return self.encoder.parts
+
+    def definition(self, it: Any) -> None:
+        """Describe `it` itself."""
+        kind = type(it)
+        if kind is FunctionType:
+            self.function(it)
+        elif issubclass(kind, type) and self.module.owns(it):
+            self.cls(it)
+        else:
+            self.encoder.add(it)
+
+    def function(self, function: FunctionType) -> None:
+        own = function.__globals__ is self.module.globals
+        shape = shape_of(function.__code__, simple)
+        if own:
+            self.parts.add(b"function", shape.digest)
+            self.defaults(function)
+            self.closure(function, shape)
+            self.names(shape)
+        else:
+            # A wrapper that a decorator of another module made around something of this one: what the decorator was
+            # given is in the closure.
+            self.parts.add(b"wrapper", function.__module__, function.__code__.co_qualname)
+            self.defaults(function)
+            self.closure(function, shape)
+            attributes = function.__dict__
+            self.encoder.add(attributes.get("__wrapped__"))
+            self.encoder.add(attributes.get("registry"))  # of functools.singledispatch
+
+    def defaults(self, function: FunctionType) -> None:
+        self.encoder.add(function.__defaults__)
+        by_name = function.__kwdefaults__ or {}
+        for name in function.__code__.co_varnames:
+            if name in by_name:
+                self.parts.add(b"default", name)
+                self.encoder.add(by_name[name])
+
+    def closure(self, function: FunctionType, shape: Shape) -> None:
+        code = function.__code__
+        for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+            if name in shape.assigned:
+                self.parts.add(b"state")
+                continue
+            try:
+                value = cell.cell_contents
+            except ValueError:  # it has no value yet
+                self.parts.add(b"empty")
+            else:
+                self.encoder.add(value)
+
+    def names(self, shape: Shape) -> None:
+        """What the names outside of a function mean."""
+        for name in shape.globals:
+            if name in shape.assigned:
+                self.parts.add(b"state", name)
+                continue
+            if name in _OF_MODULES:
+                self.parts.add(b"about", name)
+                continue
+            value = dict.get(self.module.globals, name, _MISSING)
+            if value is _MISSING:
+                value = dict.get(self.module.builtins, name, _MISSING)
+            if value is _MISSING:
+                self.parts.add(b"missing", name)
+            else:
+                self.encoder.add(value)
+        for name in shape.attributes:
+            for value in self.module.methods(name):
+                if not issubclass(type(value), _OF_PICANTE):
+                    self.parts.add(b"attribute")
+                    self.encoder.add(value)
+
+    def cls(self, cls: Any) -> None:
+        """A class of the module: what stands in it, in the order of names."""
+        self.parts.add(b"class", self.name_of(cls))
+        own = members_of(cls)
+        bases = bases_of(cls)
+        for base in bases[1:]:
+            self.encoder.add(base)
+        self.use_if_own(type(cls))
+        is_record = issubclass(type(cls), RecordType)
+        if is_record:
+            # Its getters, classes of values and numbers are made by picante; the fields say it all.
+            for spec in cls._fields or ():
+                self.parts.add(b"field", spec.name, spec.is_key)
+                self.encoder.add(spec.default)
+        for name in sorted(own.keys() - _BOOKKEEPING):
+            value = own[name]
+            if issubclass(type(value), _OF_PICANTE):
+                continue
+            if is_record and not issubclass(type(value), _METHODS):
+                continue
+            self.parts.add(b"member", name)
+            self.encoder.add(value)
+        annotations = own.get("__annotations__")
+        if type(annotations) is dict and annotations:  # asking a class for them may make empty ones
+            self.parts.add(b"annotated", *annotations)
+
+    def use_if_own(self, cls: type) -> None:
+        if self.module.owns(cls):
+            self.parts.use(cls)
+
+    def name_of(self, it: Any) -> str:
+        """The name of a class, without that of the module if it is this one."""
+        module, _, name = full_name(it).rpartition(":")
+        return name if module == self.module.name else f"{module}:{name}"
+
+    # -- values that are not simple
+
+    def special(self, value: Any, kind: type) -> None:
+        """Add a value that means code, or of which only the class counts."""
+        add, parts = self.encoder.add, self.parts
+        if kind is FunctionType:
+            if value.__globals__ is self.module.globals or self.wraps_own(value):
+                parts.use(value)
+            else:
+                parts.add(b"foreign", value.__module__, value.__qualname__)
+        elif kind is Tracked:
+            parts.add(b"query", self.module.relative(value.name))
+        elif kind is ModuleType:
+            parts.add(b"module", ModuleType.__getattribute__(value, "__dict__").get("__name__"))
+        elif issubclass(kind, type):
+            if self.module.owns(value):
+                parts.use(value)
+            else:
+                parts.add(b"type", full_name(value))
+        elif kind is BuiltinFunctionType:
+            parts.add(b"builtin", value.__module__, value.__name__)
+            if type(value.__self__) is not ModuleType:  # a method of some object, as `[].append`
+                add(value.__self__)
+        elif kind is MethodType:
+            parts.add(b"method")
+            add(value.__func__)
+            add(value.__self__)
+        elif kind is staticmethod or kind is classmethod:
+            parts.add(kind.__name__.encode())
+            add(value.__func__)
+        elif kind is property:
+            parts.add(b"property")
+            add((value.fget, value.fset, value.fdel))
+        elif kind is functools.partial or kind is functools.partialmethod:
+            parts.add(b"partial")
+            add((value.func, value.args, value.keywords))
+        elif kind is functools.cached_property:
+            parts.add(b"cached")
+            add(value.func)
+        elif kind is functools.singledispatchmethod:
+            parts.add(b"dispatched")
+            add(value.dispatcher)
+        else:
+            parts.add(b"instance", self.name_of(kind))
+            self.use_if_own(kind)
+            if _COMPILED in full_name(kind):
+                parts.add(b"compiled", value.__module__, value.__qualname__)
+            # A decorator that is a class, or `functools.lru_cache`.
+            add(getattr_static(value, "__wrapped__", None))
+
+    def wraps_own(self, function: FunctionType) -> bool:
+        """Is this what a decorator of another module made of something in this one?"""
+        if "__wrapped__" in function.__dict__:
+            return _globals_of(function) is self.module.globals
+        for cell in function.__closure__ or ():
+            try:
+                value = cell.cell_contents
+            except ValueError:  # it has no value yet
+                continue
+            if type(value) is FunctionType and value.__globals__ is self.module.globals:
+                return True
+        return False
+
+
+def _globals_of(it: Any) -> dict[str, Any]:
+    """The names of the module that a function or class was defined in, behind all decorators."""
+    for _ in range(100):  # a wrapper may wrap itself
+        kind = type(it)
+        wrapped = getattr_static(it, "__wrapped__", None)
+        if wrapped is not None:
+            it = wrapped
+        elif kind is FunctionType:
+            names: dict[str, Any] = it.__globals__
+            return names
+        elif kind is MethodType or kind is staticmethod or kind is classmethod:
+            it = it.__func__
+        elif kind is functools.partial or kind is functools.partialmethod:
+            it = it.func
+        elif kind is Tracked:
+            it = it.function
+        else:
+            cls = it if issubclass(kind, type) else kind
+            for base in bases_of(cls):
+                for name in ("__call__", "__init__", "__new__"):
+                    found = members_of(base).get(name)
+                    if type(found) is FunctionType:
+                        return found.__globals__
+            module = sys.modules.get(full_name(cls).rpartition(":")[0])
+            return vars(module) if type(module) is ModuleType else _NOWHERE
+    return _NOWHERE
+
+
+_MISSING = object()
+_NOWHERE: dict[str, Any] = {}
+_OF_PICANTE = (Tracked, Getter)
+_METHODS = (FunctionType, staticmethod, classmethod, property, functools.cached_property)
+_COMPILED = "cython_function_or_method"
