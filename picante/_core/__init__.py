@@ -15,11 +15,20 @@ A module may import and ``cimport`` only what stands above it:
 ==============  =========================================================================
 ``errors``      every exception class
 ``ids``         revisions, kinds and ids; handles; FNV-1a
-``extension``   which types keys may have besides those of MessagePack, and under which code
-``classes``     the classes that keys may name
+``extension``   which types keys and stored values may have besides those of MessagePack, and under which code
+``classes``     the classes that keys and stored values may name
 ``encode``      canonical bytes of a key
 ``decode``      and back, from bytes that may be hostile
 ``key``         keys, and records by kind and key
+``codecs``      how values of types that picante does not know are stored
+``wire``        the format of stored values, and the head of the next one
+``stored``      what all readers of stored values share: bytes, classes, values without parts
+``check``       are these bytes a stored value? The answer, without the value
+``unpack``      from stored bytes to the value
+``buffer``      bytes that grow
+``place``       where in a value its parts stand, and the errors that say so
+``references``  objects that may occur more than once in a value
+``pack``        from a value to stored bytes
 ``equality``    typed structural equality: is the new outcome the old one?
 ``events``      event classes, and the receivers that get them
 ``states``      what ``cell_state`` and ``touch`` return

@@ -1,6 +1,6 @@
-"""Known classes: how their values are written, and which class a name in a key means.
+"""Known classes: how their values are written, and which class a name in a key or a cache file means.
 
-Keys name classes, and decoding imports nothing: a class must be known, to the database or to this process, which knows
+Both name classes, and decoding imports nothing: a class must be known, to the database or to this process, which knows
 what it has encoded and what was registered here. No class is kept alive by being known.
 """
 
@@ -9,15 +9,15 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.long cimport PyLong_FromVoidPtr
 from cpython.object cimport PyTypeObject, Py_TPFLAGS_HEAPTYPE
 
-from enum import EnumMeta
+from enum import EnumMeta, Flag
 from weakref import ref as WeakRef
 
 from picante._core.errors import DecodeError, EncodeError
-from picante._core.extension cimport DATACLASS, ENUM, HANDLE, NAMED_TUPLE, standard_code
+from picante._core.extension cimport DATACLASS, ENUM, HANDLE, LAST_IN_KEYS, NAMED_TUPLE, standard_code
 from picante._core.ids cimport Handle, fnv1a_32
 from picante._core.ids import QueryKindId
 
-__all__ = ["register_class", "register_handle_class"]
+__all__ = ["register_class", "register_handle_class", "register_stored_class"]
 
 
 @cython.final
@@ -85,8 +85,8 @@ cdef int remember(object cls, object label) except -1:
     return 0
 
 
-cdef object find_class(object label, object db, str finder_name):
-    """The class that is known as `label`: to `db`, or else to this process."""
+cdef object find_class(object label, object db, str finder_name, bint in_key):
+    """The class that is known as `label`: to `db`, or else to this process. `in_key`: for the message."""
     if db is not None:
         finder = getattr(db, finder_name, None)
         if finder is not None:
@@ -98,7 +98,12 @@ cdef object find_class(object label, object db, str finder_name):
         return classes[0]
     what = f"a class, {label[:200]}" if type(label) is str else f"a record of kind_{label}"
     known = f"and this process knows {len(classes)} of that name" if classes else "which this process does not know"
-    raise DecodeError(f"The key names {what}, {known}: decode it with its database, `key.decode(db)`.")
+    if in_key:
+        raise DecodeError(f"The key names {what}, {known}: decode it with its database, `key.decode(db)`.")
+    raise DecodeError(
+        f"The stored value names {what}, {known}: let it stand in an annotation of what its database declares, "
+        "or register it with `picante.persist.register`."
+    )
 
 
 def register_class(cls):
@@ -111,6 +116,23 @@ def register_class(cls):
         raise EncodeError(type_name=type_name(cls), place="The class", hint=hint_for(cls))
 
 
+def register_stored_class(cls):
+    """Let cache files that name `cls` be loaded in this process: an `Enum`, a dataclass or a named tuple.
+
+    Storing a value of the class does the same. The class is not kept alive. `EncodeError` if values of the class
+    cannot be stored.
+    """
+    if not isinstance(cls, type):
+        raise TypeError(f"A class is registered, not {cls!r}.")
+    if stored_plan_of(cls) is None:
+        name = type_name(cls)
+        raise EncodeError(
+            f"{name} is no dataclass, named tuple or enum, or holds more than its fields: give it a codec with "
+            "`picante.persist.register_codec`, unless it is a built-in type, which needs nothing.",
+            type_name=name, place="The class",
+        )
+
+
 def register_handle_class(kind, cls):
     """Let keys that hold a handle of `kind` decode, to instances of `cls`, which is not kept alive."""
     if not issubclass(cls, Handle):
@@ -120,13 +142,23 @@ def register_handle_class(kind, cls):
 
 cdef Plan plan_of(object cls):
     """How values of `cls` are written; None if they cannot be keys."""
+    return find_plan(cls, True)
+
+
+cdef Plan stored_plan_of(object cls):
+    """How values of `cls` are written in cache files; None if they cannot be."""
+    return find_plan(cls, False)
+
+
+cdef Plan find_plan(object cls, bint in_key):
     cdef Plan plan = _plans.get(address_of(cls))
     if plan is None:
         plan = make_plan(cls)
-        if plan is not None:
-            remember(cls, plan.shape if plan.code == HANDLE else plan.name)
-            _plans[address_of(cls)] = plan
-    return plan
+        if plan is None or in_key and not plan.in_keys:
+            return None  # and not kept: a refused class is not known
+        remember(cls, plan.shape if plan.code == HANDLE else plan.name)
+        _plans[address_of(cls)] = plan
+    return None if in_key and not plan.in_keys else plan
 
 
 cdef Plan make_plan(object cls):
@@ -136,6 +168,7 @@ cdef Plan make_plan(object cls):
         return None
     plan.name = f"{module}.{qualname}"
     plan.code = standard_code(cls)
+    plan.in_keys = plan.code <= LAST_IN_KEYS
     if plan.code:
         return plan
     if issubclass(cls, Handle):
@@ -154,12 +187,41 @@ cdef Plan make_plan(object cls):
         plan.fields = named_tuple_fields(cls)
     else:
         plan.code = DATACLASS
-        plan.fields = frozen_dataclass_fields(cls)
+        plan.fields = dataclass_fields(cls)
+        plan.in_keys = getattr(inherited(cls, "__dataclass_params__"), "frozen", False) is True
     if plan.fields is None:
         return None
     text = "\0".join(plan.fields).encode("utf-8", "surrogatepass")
     plan.shape = fnv1a_32(<const unsigned char*> PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
     return plan
+
+
+# Where an `Enum` keeps its facts, whatever the class overrides.
+cdef object _instance_attribute = object.__getattribute__
+
+
+cdef object member_name(object member):
+    """What identifies a member in its class: its name, or the number of an unnamed combination of flags; else None."""
+    cls = type(member)
+    name = _instance_attribute(member, "_name_")
+    if type(name) is str and namespace_of(cls)["_member_map_"].get(name) is member:
+        return name
+    number = _instance_attribute(member, "_value_")
+    return number if isinstance(member, Flag) and type(number) is int else None
+
+
+cdef object member_of(object cls, object name):
+    """The member that `member_name` names so, or None."""
+    member = None
+    if type(name) is str:
+        member = namespace_of(cls)["_member_map_"].get(name)
+    elif type(name) is int and issubclass(cls, Flag):
+        try:
+            # Not `cls(name)`, which may be the user's: only what `Flag` itself makes of a number.
+            member = Flag._missing_.__func__(cls, name)
+        except ValueError:
+            pass
+    return member if type(member) is cls else None
 
 
 cdef object inherited(object cls, str name):
@@ -182,11 +244,11 @@ cdef tuple named_tuple_fields(object cls):
     return fields
 
 
-cdef tuple frozen_dataclass_fields(object cls):
-    """The field names of a frozen dataclass all of whose state is in its fields; None for any other class."""
+cdef tuple dataclass_fields(object cls):
+    """The field names of a dataclass all of whose state is in its fields; None for any other class."""
     from dataclasses import fields
 
-    if getattr(inherited(cls, "__dataclass_params__"), "frozen", False) is not True or foreign_base(cls) is not None:
+    if inherited(cls, "__dataclass_params__") is None or foreign_base(cls) is not None:
         return None
     return tuple([field.name for field in fields(cls)])
 

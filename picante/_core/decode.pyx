@@ -9,9 +9,7 @@ from cpython.object cimport PyObject_GenericSetAttr
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from enum import Flag
-
-from picante._core.classes cimport Plan, find_class, namespace_of, plan_of, type_name
+from picante._core.classes cimport Plan, find_class, member_of, plan_of, type_name
 from picante._core.encode cimport encode_key
 from picante._core.errors import DecodeError
 from picante._core.extension cimport (
@@ -219,7 +217,7 @@ cdef class Reader:
         if end - self.at != 8:
             raise self.error("a handle has 8 bytes")
         kind = self.number(4, 0, end)
-        cls = find_class(kind, self.db, "_handle_class")
+        cls = find_class(kind, self.db, "_handle_class", True)
         cdef Plan plan = plan_of(cls)
         if plan is None or plan.code != HANDLE or plan.shape != <uint32_t> kind:
             raise self.error(f"{type_name(cls)} is not the handle class of kind_{kind}")
@@ -230,16 +228,8 @@ cdef class Reader:
         name = self.read(end, depth)
         if self.at != end:
             raise self.error("a member has nothing but a name")
-        member = None
-        if type(name) is str:
-            member = namespace_of(cls)["_member_map_"].get(name)
-        elif type(name) is int and issubclass(cls, Flag):
-            try:
-                # Not `cls(name)`, which may be the user's: only what `Flag` itself makes of a number.
-                member = Flag._missing_.__func__(cls, name)
-            except ValueError:
-                pass
-        if type(member) is not cls:
+        member = member_of(cls, name)
+        if member is None:
             raise self.error(f"{type_name(cls)} has no such member")
         return member
 
@@ -264,7 +254,7 @@ cdef class Reader:
         name = self.read(end, depth)
         if type(name) is not str:
             raise self.error("a class has a name")
-        cls = find_class(name, self.db, "_known_class")
+        cls = find_class(name, self.db, "_known_class", True)
         cdef Plan plan = plan_of(cls)
         if plan is None or plan.code != code or plan.name != name:
             raise self.error(f"{name} is another sort of class now")

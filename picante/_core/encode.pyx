@@ -12,9 +12,7 @@ from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZ
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy, memmove
 
-from enum import Flag
-
-from picante._core.classes cimport Plan, hint_for, namespace_of, plan_of, type_name
+from picante._core.classes cimport Plan, hint_for, member_name, plan_of, type_name
 from picante._core.errors import EncodeError
 from picante._core.extension cimport (
     BIG_INT, DATACLASS, ENUM, FROZENSET, HANDLE, MAX_DEPTH, NAMED_TUPLE, NO_ZONE, SURROGATE_STR, parts_of,
@@ -295,7 +293,10 @@ cdef int write_planned(Out* out, object value, Plan plan, const Place* place) ex
         out.used += 8
     elif plan.code == ENUM:
         write_str(out, plan.name)
-        write(out, member_name(value, place), place)
+        name = member_name(value)
+        if name is None:
+            raise refusal(type(value), place, "it is no member of its own class")
+        write(out, name, place)
     elif plan.code == DATACLASS:
         write_str(out, plan.name)
         write_unsigned(out, plan.shape)
@@ -314,23 +315,6 @@ cdef int write_planned(Out* out, object value, Plan plan, const Place* place) ex
                 raise refusal(type(value), place, hint)
             write(out, part, place)
     return close_extension(out, start, plan.code)
-
-
-# Where an `Enum` keeps its facts, whatever the class overrides.
-cdef object _instance_attribute = object.__getattribute__
-
-
-cdef object member_name(object member, const Place* place):
-    """What identifies a member in its class: its name, or the number of an unnamed combination of flags."""
-    cls = type(member)
-    name = _instance_attribute(member, "_name_")
-    members = namespace_of(cls)["_member_map_"]
-    if type(name) is str and members.get(name) is member:
-        return name
-    number = _instance_attribute(member, "_value_")
-    if isinstance(member, Flag) and type(number) is int:
-        return number
-    raise refusal(cls, place, "it is no member of its own class")
 
 
 cdef int close_extension(Out* out, Py_ssize_t start, int code) except -1:

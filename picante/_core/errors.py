@@ -323,7 +323,7 @@ def _file(path: object) -> str:
 
 
 class EncodeError(PicanteError, TypeError):
-    """A value cannot be (part of) a key; `place` says where it stands, `type_name` what it is (r[key.encoding]).
+    """A value cannot be (part of) a key, or be stored; `place` says where it stands, `type_name` what it is.
 
     >>> from picante._core.key import Key
     >>> Key.encode(("a", [1]))
@@ -357,7 +357,7 @@ def _article(type_name: str | None) -> str:
 
 
 class DecodeError(PicanteError, ValueError):
-    """Bytes are not the encoding of a key, or name a class that is not known (r[key.encoding]).
+    """Bytes are not the encoding of a key or a stored value, or name a class that is not known (r[key.encoding]).
 
     `position` is the place in the bytes, where there is one.
 

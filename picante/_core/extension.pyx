@@ -42,6 +42,8 @@ A class is ``module.qualname``; a zone is nil, the name of a ``ZoneInfo``, or an
 microseconds. The hash of the field names makes a class whose fields were renamed or reordered another one,
 instead of one in which stored values mean something else.
 
+The codes from 15 on occur in stored values only (`wire.pyx`), which use the others, too.
+
 Types are exact: a subclass of ``str`` would come back as something else. Nothing nests deeper than 64.
 
 Decoding trusts nothing. It refuses every form that encoding does not produce (where an extension occurs, by
@@ -52,10 +54,13 @@ knows, that were registered here, or that were encoded by this process.
 
 
 cdef bint _loaded = False
-cdef object _date, _time, _datetime, _timedelta, _timezone, _ZoneInfo, _UUID, _Decimal
+cdef object _date, _time, _datetime, _timedelta, _timezone, _ZoneInfo, _UUID, _Decimal, _Fraction
 cdef dict _codes = {}  # class -> code
 cdef dict _paths = {}  # class name -> class
 cdef object NO_ZONE = object()
+cdef int _zones_missed = 0
+cdef object _zones = None  # the names of all zones, once many were missed
+cdef dict _BESIDES_WORDS = {ord(letter): None for letter in "_+-/"}  # what names of time zones have besides words
 
 
 cdef int standard_code(object cls) except -1:
@@ -69,16 +74,17 @@ cdef int standard_code(object cls) except -1:
 
 cdef int load_standard_classes() except -1:
     """Import what defines them. They are not needed before the first key that is not of a built-in type."""
-    global _loaded, _date, _time, _datetime, _timedelta, _timezone, _ZoneInfo, _UUID, _Decimal
+    global _loaded, _date, _time, _datetime, _timedelta, _timezone, _ZoneInfo, _UUID, _Decimal, _Fraction
     import datetime
     import decimal
+    import fractions
     import pathlib
     import uuid
     import zoneinfo
 
     _date, _time, _datetime = datetime.date, datetime.time, datetime.datetime
     _timedelta, _timezone, _ZoneInfo = datetime.timedelta, datetime.timezone, zoneinfo.ZoneInfo
-    _UUID, _Decimal = uuid.UUID, decimal.Decimal
+    _UUID, _Decimal, _Fraction = uuid.UUID, decimal.Decimal, fractions.Fraction
     _codes.update({
         _date: DATE,
         _time: TIME,
@@ -86,6 +92,9 @@ cdef int load_standard_classes() except -1:
         _timedelta: TIMEDELTA,
         _UUID: UUID,
         _Decimal: DECIMAL,
+        _Fraction: FRACTION,
+        _timezone: ZONE,
+        _ZoneInfo: ZONE,
     })
     for path in (pathlib.PurePosixPath, pathlib.PureWindowsPath, pathlib.PosixPath, pathlib.WindowsPath):
         _codes[path] = PATH
@@ -98,13 +107,8 @@ cdef tuple parts_of(int code, object value):
     """What a value of one of the standard library's classes is written as."""
     if code == DATE:
         return value.year, value.month, value.day
-    if code == TIME:
-        return value.hour, value.minute, value.second, value.microsecond, value.fold, zone_of(value)
-    if code == DATETIME:
-        return (
-            value.year, value.month, value.day, value.hour, value.minute, value.second, value.microsecond,
-            value.fold, zone_of(value),
-        )
+    if code == TIME or code == DATETIME:
+        return *clock_parts(code, value), zone_of(value)
     if code == TIMEDELTA:
         return value.days, value.seconds, value.microseconds
     if code == UUID:
@@ -113,6 +117,11 @@ cdef tuple parts_of(int code, object value):
         return type(value).__name__, str(value)
     assert code == DECIMAL
     return str(value).replace("e", "E"),  # the letter follows the caller's decimal context
+
+
+cdef tuple clock_parts(int code, object value):
+    clock = (value.hour, value.minute, value.second, value.microsecond, value.fold)
+    return clock if code == TIME else (value.year, value.month, value.day, *clock)
 
 
 cdef object zone_of(object value):
@@ -152,6 +161,8 @@ cdef object from_parts(int code, list parts):
         return _paths[name](path)
     assert code == DECIMAL
     text, = parts
+    if type(text) is not str:
+        raise TypeError("a Decimal is a text")  # and no int: that would take quadratic time
     return _Decimal(text)
 
 
@@ -159,8 +170,67 @@ cdef object zone_from(object zone):
     if zone is None:
         return None
     if type(zone) is str:
-        return _ZoneInfo(zone)
+        # `ZoneInfo` itself keeps to its folders. It would also look for `tzdata.zoneinfo.<folder>`, whatever that is.
+        if not 0 < len(zone) <= 100 or not zone.isascii() or not zone.translate(_BESIDES_WORDS).isalnum():
+            raise ValueError("it names no time zone")
+        return find_zone(zone)
     return _timezone(_timedelta(microseconds=zone))
+
+
+cdef object find_zone(str name):
+    """A `ZoneInfo`. Not finding one takes 0.4 ms, which a hostile file must not cost for each of its names."""
+    global _zones_missed, _zones
+    if _zones_missed >= 100:
+        if _zones is None:
+            from zoneinfo import available_timezones
+            _zones = available_timezones()
+        if name.removeprefix("posix/").removeprefix("right/") not in _zones:
+            raise ValueError("it names no time zone of this system")
+    try:
+        return _ZoneInfo(name)
+    except Exception:
+        _zones_missed += 1
+        raise
+
+
+cdef object zone_parts(object zone):
+    if type(zone) is _ZoneInfo:
+        return zone.key if type(zone.key) is str else None
+    if type(zone) is not _timezone:
+        return None
+    offset, *name = zone.__getinitargs__()  # what `pickle` asks for, too
+    offset = offset // _timedelta(microseconds=1)
+    return (offset, *name) if name else offset
+
+
+cdef object zone_from_parts(object parts):
+    """The inverse of `zone_parts`. Raises one of `BAD_PARTS` if the parts make no sense."""
+    if type(parts) is not tuple:
+        if type(parts) is not str and type(parts) is not int:
+            raise TypeError("a zone has a name or an offset")
+        return zone_from(parts)
+    offset, name = parts
+    if type(offset) is not int or type(name) is not str:
+        raise TypeError("a zone has a name and an offset")
+    return _timezone(_timedelta(microseconds=offset), name)
+
+
+cdef object fraction_from(object numerator, object denominator):
+    """A `Fraction`. Raises ValueError if it is not in lowest terms, which is not found out for very large numbers.
+
+    The time that it takes to find out is quadratic, and a file may hold numbers of any size.
+    """
+    if denominator <= 0:
+        raise ValueError("its denominator is not positive")
+    if numerator.bit_length() < 32_768 and denominator.bit_length() < 32_768:
+        fraction = _Fraction(numerator, denominator)
+        if fraction.denominator != denominator:
+            raise ValueError("it is not in lowest terms")
+        return fraction
+    fraction = _Fraction.__new__(_Fraction)
+    fraction._numerator = numerator
+    fraction._denominator = denominator
+    return fraction
 
 
 # What constructors of the standard library raise for arguments that make no sense. NotImplementedError: a

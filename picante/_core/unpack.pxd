@@ -1,0 +1,7 @@
+"""From stored bytes to the value."""
+
+from picante._core.stored cimport Source
+
+# The value that lies from `start` to `end`. Raises DecodeError. Runs no code that the bytes could choose, but the
+# codecs, `__hash__`, `__eq__` and descriptors of the classes that they may name; several may run at once.
+cdef object unpack_value(Source source, Py_ssize_t start, Py_ssize_t end)

@@ -1,0 +1,353 @@
+"""From stored bytes to the value (the format is described in `wire.pyx`).
+
+The bytes may come from anywhere. What they announce is believed only once it is there, and room for elements is made
+in advance only for as many as there are bytes in the whole value, however the announcements nest.
+"""
+
+cimport cython
+from cpython.dict cimport PyDict_SetItem
+from cpython.list cimport PyList_New
+from cpython.object cimport PyObject, PyObject_GenericSetAttr, PyTypeObject
+from cpython.ref cimport Py_INCREF, Py_XDECREF
+from cpython.set cimport PySet_Add
+from cpython.tuple cimport PyTuple_New
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy
+
+from picante._core.check cimport check_structure, check_value
+from picante._core.classes cimport member_of
+from picante._core.codecs cimport Codecs
+from picante._core.extension cimport (
+    BYTEARRAY, CODEC, COMPLEX, DATACLASS, DATE, DATETIME, DECIMAL, ENUM, FRACTION, FROZENSET, HANDLE, LONG_TUPLE,
+    NAMED_TUPLE, RANGE, REFERENCE, SET, SHARED, SURROGATE_STR, TIME, ZONE, from_parts,
+)
+from picante._core.ids cimport new_handle
+from picante._core.stored cimport (
+    Entry, Source, as_decode_error, new_source, read_clock, read_leaf, read_plain, read_standard, read_text,
+)
+from picante._core.wire cimport (
+    IS_BYTES, IS_DICT, IS_EXTENSION, IS_FLOAT, IS_LIST, IS_SMALL, IS_STR, IS_TUPLE, LONG_TEXT, MAX_NESTING,
+    Head, Span, big_endian, damaged, next_head,
+)
+
+__all__ = ["check", "unpack"]
+
+
+cdef extern from "Python.h":
+    void PyObject_GC_Track(void* container) noexcept
+    void PyObject_GC_UnTrack(void* container) noexcept
+    void PyList_SET_ITEM(object whole, Py_ssize_t i, object item) noexcept
+    void PyTuple_SET_ITEM(object whole, Py_ssize_t i, object item) noexcept
+    const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
+
+
+@cython.final
+@cython.freelist(4)
+cdef class Reader:
+    """One reading of one value."""
+
+    cdef Source source
+    cdef Span span
+    cdef list defined  # the classes that this value has named itself: Entry
+    cdef list numbered  # what references may mean; None if there are no references
+    cdef Py_ssize_t room  # for how many more elements room may be made in advance
+    cdef Py_ssize_t n_tracked  # how much of what was read may be of interest to the garbage collector
+
+    cdef object read_all(self):
+        cdef Py_ssize_t start = self.span.at
+        cdef Head head
+        next_head(&self.span, &head)
+        if head.form == IS_EXTENSION and head.code == SHARED:
+            # References can make it deeper than it looks, and hashing it endless.
+            check_structure(self.source.span(start, self.span.end))
+            self.numbered = []
+        else:
+            self.span.at = start
+        value = self.read(0)
+        if self.span.at != self.span.end:
+            raise damaged(self.span.at, "bytes are left over")
+        return value
+
+    cdef object read(self, int depth):
+        """The value that comes next, at a depth of so many containers."""
+        cdef Head head
+        next_head(&self.span, &head)
+        if head.form == IS_STR:
+            value = read_text(&self.span, head.size, NULL)
+            if head.size >= LONG_TEXT and self.numbered is not None:
+                self.numbered.append(value)
+            return value
+        if head.form == IS_SMALL:
+            return head.number
+        if head.form == IS_FLOAT:
+            return head.real
+        if head.form == IS_TUPLE:
+            return self.read_tuple(head.size, depth)
+        if head.form == IS_LIST:
+            return self.read_list(head.size, depth)
+        if head.form == IS_DICT:
+            return self.read_dict(head.size, depth)
+        if head.form == IS_EXTENSION:
+            return self.read_extension(head.code, head.size, depth)
+        value = read_leaf(&self.span, &head)
+        if head.form == IS_BYTES and head.size >= LONG_TEXT and self.numbered is not None:
+            self.numbered.append(value)
+        return value
+
+    cdef int enter(self, int depth) except -1:
+        if depth >= MAX_NESTING:
+            raise damaged(self.span.at, f"it nests deeper than {MAX_NESTING} levels")
+        return 0
+
+    cdef int make_room(self, Py_ssize_t size, int depth) except -1:
+        self.enter(depth)
+        self.room -= size
+        if self.room < 0:
+            raise damaged(self.span.at, "more elements are announced than there are bytes")
+        return 0
+
+    cdef object number(self, object value):
+        """Let references find what has just been read."""
+        if self.numbered is not None:
+            self.numbered.append(value)
+        return value
+
+    cdef object read_tuple(self, Py_ssize_t size, int depth):
+        cdef Py_ssize_t i, n_tracked
+        if size == 0:
+            return ()
+        self.make_room(size, depth)
+        n_tracked = self.n_tracked
+        elements = PyTuple_New(size)
+        PyObject_GC_UnTrack(<void*> elements)  # until it is complete: others must not find it
+        for i in range(size):
+            element = self.read(depth + 1)
+            Py_INCREF(element)
+            PyTuple_SET_ITEM(elements, i, element)
+        if self.n_tracked != n_tracked:  # or else it stays as the collector would leave it
+            PyObject_GC_Track(<void*> elements)
+        return self.number(elements)
+
+    cdef object read_list(self, Py_ssize_t size, int depth):
+        cdef Py_ssize_t i
+        self.make_room(size, depth)
+        self.n_tracked += 1
+        elements = PyList_New(size)
+        PyObject_GC_UnTrack(<void*> elements)
+        for i in range(size):
+            element = self.read(depth + 1)
+            Py_INCREF(element)
+            PyList_SET_ITEM(elements, i, element)
+        PyObject_GC_Track(<void*> elements)
+        return self.number(elements)
+
+    cdef object read_dict(self, Py_ssize_t size, int depth):
+        self.enter(depth)
+        self.n_tracked += 1
+        cdef dict made = {}
+        while size:
+            key = self.read_key(depth)
+            PyDict_SetItem(made, key, self.read(depth + 1))
+            size -= 1
+        return self.number(made)
+
+    cdef object read_key(self, int depth):
+        cdef Py_ssize_t size
+        if self.span.at < self.span.end:
+            size = <Py_ssize_t> self.span.data[self.span.at] - 0xA0
+            if 0 <= size < 32 and size < self.span.end - self.span.at:
+                self.span.at += 1 + size
+                return short_text(self.span.data + self.span.at - size, size)
+        return self.read(depth + 1)
+
+    cdef object read_extension(self, int code, Py_ssize_t size, int depth):
+        cdef Py_ssize_t outer = self.span.end
+        self.span.end = self.span.at + size
+        value = self.read_content(code, size, depth)
+        if self.span.at != self.span.end:
+            raise damaged(self.span.at, "bytes are left over in an extension")
+        self.span.end = outer
+        return value
+
+    cdef object read_content(self, int code, Py_ssize_t size, int depth):
+        cdef Head head
+        if code == DATACLASS:
+            return self.read_record(depth)
+        self.n_tracked += 1
+        if code == NAMED_TUPLE:
+            return self.read_named_tuple(depth)
+        if code == ENUM:
+            return self.read_member()
+        if code == HANDLE:
+            return self.read_handle()
+        if code == SET or code == FROZENSET:
+            return self.read_set(code, depth)
+        if code == LONG_TUPLE:
+            self.enter(depth)
+            elements = []
+            while self.span.at < self.span.end:
+                elements.append(self.read(depth + 1))
+            return self.number(tuple(elements))
+        if code == REFERENCE:
+            return self.read_reference()
+        if code == CODEC:
+            return self.read_encoded(depth)
+        if code == TIME or code == DATETIME:
+            return self.read_zoned(code, depth)
+        if DATE <= code <= DECIMAL or code == COMPLEX or code == RANGE or code == FRACTION or code == ZONE:
+            return read_standard(&self.span, code)
+        head.form = IS_EXTENSION
+        head.code = code
+        head.size = size
+        value = read_leaf(&self.span, &head)
+        if code == BYTEARRAY or code == SURROGATE_STR and size >= LONG_TEXT:
+            self.number(value)
+        return value
+
+    cdef object read_set(self, int code, int depth):
+        self.enter(depth)
+        cdef set elements = set()
+        while self.span.at < self.span.end:
+            PySet_Add(elements, self.read(depth + 1))
+        return self.number(elements if code == SET else frozenset(elements))
+
+    cdef object read_record(self, int depth):
+        """A dataclass. Its fields are set as `object.__setattr__` would, frozen or not."""
+        cdef Entry entry = self.source.entry(&self.span, self.defined, DATACLASS)
+        self.enter(depth)
+        self.n_tracked += 1
+        if entry.is_safe:
+            record = (<PyTypeObject*> object).tp_new(<type> entry.cls, <PyObject*> (), NULL)
+        else:
+            record = object.__new__(entry.cls)  # which refuses what must not be made so
+            entry.is_safe = True
+        for name in entry.plan.fields:
+            if self.span.at >= self.span.end:
+                raise damaged(self.span.at, f"{entry.name} has {len(entry.plan.fields)} fields, not fewer")
+            PyObject_GenericSetAttr(record, name, self.read(depth + 1))
+        return self.number(record)
+
+    cdef object read_named_tuple(self, int depth):
+        cdef Entry entry = self.source.entry(&self.span, self.defined, NAMED_TUPLE)
+        self.enter(depth)
+        elements = []
+        while self.span.at < self.span.end:
+            elements.append(self.read(depth + 1))
+        if len(elements) != len(entry.plan.fields):
+            raise damaged(self.span.at, f"{entry.name} has {len(entry.plan.fields)} fields, not {len(elements)}")
+        return self.number(tuple.__new__(entry.cls, elements))
+
+    cdef object read_member(self):
+        cdef Entry entry = self.source.entry(&self.span, self.defined, ENUM)
+        member = member_of(entry.cls, read_plain(&self.span))
+        if member is None:
+            raise damaged(self.span.at, f"{entry.name} has no such member")
+        return member
+
+    cdef object read_handle(self):
+        if self.span.end - self.span.at != 8:
+            raise damaged(self.span.at, "a handle has 8 bytes")
+        cdef uint32_t kind = <uint32_t> big_endian(self.span.data + self.span.at, 4)
+        cdef uint32_t number = <uint32_t> big_endian(self.span.data + self.span.at + 4, 4)
+        cls = self.source.handle_class(kind, self.span.at)
+        number = self.source.handle_id(kind, number, self.span.at)
+        self.span.at += 8
+        return new_handle(cls, number)
+
+    cdef object read_reference(self):
+        cdef Py_ssize_t size = self.span.end - self.span.at
+        cdef uint64_t number = big_endian(self.span.data + self.span.at, 8 if size > 8 else <int> size)
+        if self.numbered is None or size > 8 or number >= <uint64_t> len(self.numbered):
+            raise damaged(self.span.at, "a reference points at nothing")
+        self.span.at += size
+        return self.numbered[number]
+
+    cdef object read_encoded(self, int depth):
+        """What a codec makes of a stored value."""
+        cdef Entry entry = self.source.entry(&self.span, self.defined, CODEC)
+        self.enter(depth)
+        stored = self.read(depth + 1)
+        return self.number(entry.codec.decode(stored))
+
+    cdef object read_zoned(self, int code, int depth):
+        """A `time` or a `datetime`: numbers, and a zone, which may be any value that is a zone."""
+        cdef list parts = read_clock(&self.span, code)
+        self.enter(depth)
+        zone = self.read(depth + 1)
+        if zone is None or type(zone) is str or type(zone) is int:
+            parts.append(zone)
+            return from_parts(code, parts)
+        parts.append(None)
+        return from_parts(code, parts).replace(tzinfo=zone)
+
+
+# --- Short texts ---------------------------------------------------------------------------------------
+# The keys of dicts are few, short, and the same again and again. Their last ones are kept, at most N_KEPT of them.
+
+cdef enum:
+    N_KEPT = 512
+
+cdef PyObject* _kept[N_KEPT]
+
+
+cdef object short_text(const unsigned char* data, Py_ssize_t size):
+    """The text of less than 32 bytes."""
+    cdef uint64_t first = 0
+    cdef Py_ssize_t kept_size
+    cdef const char* kept_data
+    cdef Span span
+    memcpy(&first, data, size if size < 8 else 8)
+    first = (first ^ size ^ <uint64_t> data[size - 1] << 40 if size else 0) * 0x9E3779B97F4A7C15u
+    cdef PyObject** kept = &_kept[first >> 55]
+    if kept[0] is not NULL:
+        kept_data = PyUnicode_AsUTF8AndSize(<object> kept[0], &kept_size)
+        if kept_size == size and memcmp(kept_data, data, size) == 0:
+            return <object> kept[0]
+    span.data = data
+    span.at = 0
+    span.end = size
+    text = read_text(&span, size, NULL)
+    cdef PyObject* old = kept[0]
+    Py_INCREF(text)
+    kept[0] = <PyObject*> text
+    Py_XDECREF(old)
+    return text
+
+
+# --- Entry points --------------------------------------------------------------------------------------
+
+cdef object unpack_value(Source source, Py_ssize_t start, Py_ssize_t end):
+    cdef Reader reader = Reader()
+    reader.source = source
+    reader.span = source.span(start, end)
+    reader.defined = []
+    reader.numbered = None
+    reader.room = end - start
+    reader.n_tracked = 0
+    try:
+        return reader.read_all()
+    except Exception as error:
+        wrapped = as_decode_error(error, reader.span.at)
+        if wrapped is error:
+            raise error.with_traceback(None)  # the way down into the value says nothing
+        raise wrapped from error
+
+
+def unpack(data, Py_ssize_t start=0, end=None, db=None, Codecs codecs=None, names=(), new_ids=None):
+    """The value that was packed into `data`, or into the part of it from `start` to `end`.
+
+    Classes are asked of `db` first, and then of what this process has stored or registered; codecs of `codecs`, or of
+    this process. `names` is what the Packer that wrote it has put into its own `names`, if it did. `new_ids` gives
+    handles new numbers, by kind; what it has no kind for keeps its number.
+
+    Raises:
+        DecodeError: it is no stored value, or names a class or a codec that is not known.
+    """
+    cdef Source source = new_source(data, db, codecs, names, new_ids)
+    return unpack_value(source, start, source.size if end is None else end)
+
+
+def check(data, Py_ssize_t start=0, end=None, db=None, Codecs codecs=None, names=(), new_ids=None):
+    """Raise DecodeError if `unpack` would, without making the value. A codec or a class may still refuse it then."""
+    cdef Source source = new_source(data, db, codecs, names, new_ids)
+    check_value(source, start, source.size if end is None else end)
