@@ -33,7 +33,8 @@ class Snapshot(_Base):
         async with await db.snapshot() as snap:
             before = await line_count(snap, file)
 
-    What is kept for a snapshot only is freed when it is closed or dropped. Queries that run on it by then go on.
+    What is kept for a snapshot only is freed when it is closed or dropped. Queries that run on it by then go on. Close
+    it, or use `async with`, rather than to rely on dropping it: an exception that was caught may refer to it for long.
     """
 
     __slots__ = ()

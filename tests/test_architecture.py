@@ -40,6 +40,7 @@ ORDER = (
     "node",
     "store",
     "sharing",
+    "packed",
     "frame",
     "change",
     "runtime",
@@ -58,6 +59,9 @@ ORDER = (
     "binding",
     "tracked",
     "record",
+    "dump",
+    "install",
+    "restore",
 )
 COMPILE_TIME = {"cython", "libc", "cpython"}  # exist only for `cimport`
 MAX_LINES = 500

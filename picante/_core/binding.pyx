@@ -39,6 +39,7 @@ cdef class Binding:
     def make(self):
         """A new ingredient, of no database yet."""
         ingredient = self.maker()
+        (<Ingredient?> ingredient).definition = self.definition
         self.made.add(ingredient)
         return ingredient
 

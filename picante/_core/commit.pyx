@@ -20,6 +20,7 @@ from picante._core.node cimport (
     FAILED, MARKED, NO_OUTCOME, PART, UNLINKED, VALUE, Edge, Failure, Version, begin_transition, end_transition,
     replace_edges, reserve_edges, same_deps,
 )
+from picante._core.packed cimport opened
 from picante._core.sharing cimport completed_result
 from picante._core.store cimport fits_node, keep_current, keep_version, may_be_idle
 from picante._core.verify cimport Outcome, outcome_at, valid_until
@@ -58,14 +59,14 @@ cdef int _name_value(Store store, Frame frame, object value, uint64_t *name) exc
     cdef uint64_t known = node.changed_at
     cdef list versions = [] if node.history is None else list(node.history)
     eq = (<Ingredient> frame.ingredient).eq
-    if node.flags & VALUE and outcomes_equal(eq, node.value, value):
+    if node.flags & VALUE and outcomes_equal(eq, opened(node.value), value):
         name[0] = known
         return 0
     version = completed_result(store, node)
     if version is not None:
         versions.append(version)
     for version in versions:
-        if version.flags & VALUE and outcomes_equal(eq, version.value, value):
+        if version.flags & VALUE and outcomes_equal(eq, opened(version.value), value):
             name[0] = version.changed_at
             return 0
     return 0
@@ -167,7 +168,14 @@ cdef Version _version(Frame frame, uint32_t outcome, object value, uint64_t name
 cdef int release_reads(Store store, Frame frame) except -1:
     """What an ended frame has read, and what it was for, may be of use to nobody any more: absent slots, for one."""
     cdef Node node
+    cdef Version version
     for node in frame.nodes:
+        if node.flags & FAILED:
+            _restore_traceback(node.value)
+        if node.history is not None:
+            for version in list(node.history):
+                if version.flags & FAILED:
+                    _restore_traceback(version.value)
         if may_be_idle(node):
             store.idle.append(node)
     if may_be_idle(frame.node):
@@ -203,6 +211,13 @@ cdef Failure _failure(Frame frame, object error):
     except Exception:  # a user's add_note: the error matters more than the note
         pass
     return failure
+
+
+cdef int _restore_traceback(Failure failure) except -1:
+    """Let the exception forget the way that it has gone: who has caught it would live as long as the failure."""
+    if failure.error.__traceback__ is not failure.traceback:
+        failure.error.__traceback__ = failure.traceback
+    return 0
 
 
 class _Note(str):

@@ -22,6 +22,8 @@ class DerivedIngredient(Ingredient, Generic[_K, _V]):
         eq: Callable[[_V, _V], bool] | None = None,
         version: str | int | None = None,
         keep: bool = False,
+        key_type: Any = None,
+        value_type: Any = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -33,10 +35,14 @@ class DerivedIngredient(Ingredient, Generic[_K, _V]):
         eq: Callable[[_V, _V], bool] | None = None,
         version: str | int | None = None,
         keep: bool = False,
+        key_type: Any = None,
+        value_type: Any = None,
     ) -> None: ...
     def __class_getitem__(cls, item: Any) -> Any: ...
     @property
     def version(self) -> str | int | None: ...
+    @property
+    def function(self) -> Callable[..., Any]: ...
     def get(self, db: HasRuntime, key: _K) -> Coroutine[Any, Any, _V]: ...
     def touch(self, db: HasRuntime, key: _K) -> Coroutine[Any, Any, Touch]: ...
     def map(

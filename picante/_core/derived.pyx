@@ -27,8 +27,9 @@ from picante._core.key cimport Key, is_plain_key, new_dep
 from picante._core.key import Revision
 from picante._core.map cimport map_keys
 from picante._core.node cimport (
-    FAILED, MARKED, NO_OUTCOME, VALUE, Failure, Table, ensure_node, find_node, node_key, read_by,
+    FAILED, MARKED, NO_OUTCOME, PACKED, VALUE, Failure, Table, ensure_node, find_node, node_key, read_by,
 )
+from picante._core.packed cimport opened, unpack_node
 from picante._core.states import Poisoned, Ready, Running, Touch, Vacant
 from picante._core.store cimport Store, View
 from picante._core.verify cimport Outcome, outcome_at
@@ -47,15 +48,25 @@ cdef class DerivedIngredient(Ingredient):
         version: stands for the code of `compute` in stored caches: change it to have stored results computed again.
         keep: a computation that has begun goes on, for the cache, when its caller is cancelled or gone. It runs in
             a task of its own, which costs more than the computation of a small query.
+        key_type, value_type: what they are made of: the classes that a stored cache may name.
     """
 
-    def __init__(self, kind, name, compute, *, eq=None, version=None, keep=False):
+    def __init__(
+        self, kind, name, compute, *, eq=None, version=None, keep=False, key_type=None, value_type=None
+    ):
         init_ingredient(self, kind, name, eq)
         if not callable(compute):
             raise TypeError(f"The compute function of {name} must be callable with (db, key), not {compute!r}.")
         self.compute = compute
         self.version = version
         self.keep = keep
+        self.key_type = key_type
+        self.value_type = value_type
+
+    @property
+    def function(self):
+        """The user's function, whose code stands for the query."""
+        return self.compute if self.definition is None else self.definition.__wrapped__
 
     cdef int adopt(self, Store store) except -1:
         Ingredient.adopt(self, store)
@@ -121,13 +132,15 @@ cdef class DerivedIngredient(Ingredient):
         cdef Runtime runtime = runtime_of(self, db)
         cdef Frame frame = current_frame()
         cdef Node node = find_node(self.table, key)
+        if node is not None and node.flags & PACKED:
+            unpack_node(node)
         cdef View view = view_for(self, runtime, frame)
         cdef Outcome outcome
         if node is None or not outcome_at(node, view, &outcome):
             return default
         if outcome.flags & FAILED:
             raise poisoned(node, <Failure> outcome.value, view.revision)
-        return <object> outcome.value
+        return opened(<object> outcome.value)
 
     def cell_state(self, key):
         """The state of the cell of `key`, the latest one: Vacant, Running, Ready or Poisoned (r[cell.states])."""
@@ -147,12 +160,14 @@ cdef class DerivedIngredient(Ingredient):
             frame = frame.sibling
         if started_at is not None:
             return Running(Revision(started_at))
+        if node.flags & PACKED:
+            unpack_node(node)
         # All of one moment; encoding keys, below, may run anything.
         flags, value, changed_at, valid_since = node.flags, node.value, node.changed_at, node.valid_since
         verified_at = node.verified_at if node.flags & MARKED else self.store.present.revision
         deps = read_by(node)
         if flags & VALUE:
-            return Ready(value, _deps(deps), Revision(verified_at), Revision(changed_at))
+            return Ready(opened(value), _deps(deps), Revision(verified_at), Revision(changed_at))
         if flags & FAILED:
             return Poisoned((<Failure> value).error, Revision(valid_since))
         return Vacant()
@@ -232,6 +247,8 @@ cdef class Fetch:
         node = find_node(ingredient.table, self.key)
         if node is None:
             node = ensure_node(ingredient.table, self.key)
+        elif node.flags & PACKED:
+            unpack_node(node)
         view = view_for(ingredient, runtime, frame)  # last: encoding a key may run anything
         if outcome_at(node, view, &outcome):
             if frame is not None:
@@ -280,6 +297,8 @@ cdef class Fetch:
             return PYGEN_ERROR
         if self.touches:
             value = Touch(Revision(changed_at))
+        else:
+            value = opened(value)
         Py_INCREF(value)
         result[0] = <PyObject *> value
         return PYGEN_RETURN

@@ -317,6 +317,7 @@ cdef class Driver:
         for node in self.walk.stale_group():
             driver = new_driver(self.store, self.runtime, self.view, self.db, self.outer, node)
             if driver.walk.advance() != DONE or not driver.finish():
+                driver.walk.interruptions += 1  # anything may happen before its task takes the first step
                 drivers.append(driver)
         self.walk.interruptions += 1
         if loop is None or len(drivers) < 2:

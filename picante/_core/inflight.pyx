@@ -27,6 +27,7 @@ from picante._core.node cimport (
     FAILED, NO_OUTCOME, VALUE, Failure, Node, Table, begin_transition, end_transition, ensure_node, is_own_part,
     node_key,
 )
+from picante._core.packed cimport opened
 from picante._core.sharing cimport find_family
 from picante._core.states import InFlightKey, InFlightState
 from picante._core.store cimport enter_view, leave_view, sweep, table_for
@@ -320,7 +321,7 @@ cdef int finish_entry(Frame frame, View view) except -1:
     if outcome.flags & FAILED:
         entry.error = (<Failure> outcome.value).error
         return entry.end(InFlightState.FAILED)
-    entry.value, entry.changed_at = <object> outcome.value, Revision(outcome.changed_at)
+    entry.value, entry.changed_at = opened(<object> outcome.value), Revision(outcome.changed_at)
     deps = [
         new_dep(int((<Table> node.table).kind), node_key(node)) for node in frame.nodes if not is_own_part(node)
     ]

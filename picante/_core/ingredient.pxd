@@ -24,6 +24,9 @@ cdef class Ingredient:
     cdef readonly object kind
     cdef readonly object name
     cdef object eq               # the user's equality, or None
+    cdef readonly object key_type    # what its keys and values are made of, where that was said: for stored caches
+    cdef readonly object value_type
+    cdef readonly object definition  # the record class or query that it stands for in its database, or None
     cdef object compute          # derived ones: the user's function
     cdef readonly bint keep      # derived ones: a computation goes on though its caller is gone
     cdef Table table             # its records, once it has met its database

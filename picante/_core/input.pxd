@@ -10,6 +10,9 @@ from picante._core.runtime cimport Runtime
 from picante._core.store cimport View
 
 
+cdef str PRESENCE  # the part of a record that stands for whether it is there
+
+
 @cython.final
 cdef class InputIngredient(Ingredient):
     cdef readonly tuple fields   # the names of the items, where values are records

@@ -18,6 +18,8 @@ class InputIngredient(Ingredient, Generic[_K, _V]):
         *,
         eq: Callable[[_V, _V], bool] | None = None,
         fields: Iterable[str] = (),
+        key_type: Any = None,
+        value_type: Any = None,
     ) -> None: ...
     @property
     def fields(self) -> tuple[str, ...]: ...

@@ -21,9 +21,10 @@ from picante._core.ingredient cimport describe_key, init_ingredient, runtime_of,
 from picante._core.key cimport Key
 from picante._core.key import Revision
 from picante._core.node cimport (
-    ABSENT, OUTCOME, PART, VALUE, Table, Version, begin_transition, end_transition, ensure_node, find_node,
+    ABSENT, OUTCOME, PACKED, PART, VALUE, Table, Version, begin_transition, end_transition, ensure_node, find_node,
     find_version,
 )
+from picante._core.packed cimport opened, unpack_node
 from picante._core.runtime cimport Runtime
 from picante._core.store cimport Store, View, sweep
 
@@ -41,6 +42,7 @@ cdef class InputIngredient(Ingredient):
         name: what messages call it.
         eq: decides whether a new value equals the old one; by default types and structure do.
         fields: names, where values are records: tuples of so many items that can be read one by one (`get_field`).
+        key_type, value_type: what they are made of: the classes that a stored cache may name.
 
     >>> class Db:
     ...     def __init__(self):
@@ -53,8 +55,10 @@ cdef class InputIngredient(Ingredient):
     'hello'
     """
 
-    def __init__(self, kind, name, *, eq=None, fields=()):
+    def __init__(self, kind, name, *, eq=None, fields=(), key_type=None, value_type=None):
         init_ingredient(self, kind, name, eq)
+        self.key_type = key_type
+        self.value_type = value_type
         self.fields = tuple(fields)
 
     cdef int adopt(self, Store store) except -1:
@@ -118,10 +122,10 @@ cdef class InputIngredient(Ingredient):
         """Remove the input `key`; whether there was one (r[input.remove]). Raises as `set` does."""
         cdef Runtime runtime = runtime_of(self, db)
         runtime.check_writable()
-        if self.value_now(find_node(self.table, key)) is None:
-            return False
-        self.write(runtime, key, ABSENT, None, None)
-        return True
+        was_there = self.value_now(find_node(self.table, key)) is not None
+        if was_there or n_open:  # a batch removes also what others set meanwhile
+            self.write(runtime, key, ABSENT, None, None)
+        return was_there
 
     cdef uint64_t write(self, Runtime runtime, key, uint32_t flags, value, dict fields) except? 0:
         runtime.check_writable()
@@ -155,7 +159,7 @@ cdef class InputIngredient(Ingredient):
         cdef Node slot
         if runtime.view is None and not n_open and current_frame() is None:
             slot = find_node(self.table, key)
-            return slot.value if slot is not None and slot.flags & VALUE else default
+            return opened(slot.value) if slot is not None and slot.flags & VALUE else default
         found = self.read(runtime, key)
         return default if found is None else found[0]
 
@@ -189,7 +193,9 @@ cdef class InputIngredient(Ingredient):
         if frame is None:
             if runtime.view is None and not n_open:
                 slot = find_node(self.table, key)
-                if slot is not None and slot.flags & VALUE:
+                if slot is not None and slot.flags & PACKED:
+                    unpack_node(slot)
+                if slot is not None and slot.flags & (VALUE | PACKED) == VALUE:
                     return <object> PyTuple_GET_ITEM(slot.value, position)
             found = self.read(runtime, key)
         else:
@@ -198,7 +204,7 @@ cdef class InputIngredient(Ingredient):
             found = self.read_at(frame, self.part(slot, position), slot, view)
         if found is None:
             raise self.not_found(key)
-        return found[0][position]
+        return opened(found[0])[position]
 
     def contains(self, db, key):
         """Whether there is an input `key`. A query that asked reruns when the answer changes, not with the value."""
@@ -298,7 +304,9 @@ cdef class InputIngredient(Ingredient):
             if name == PRESENCE:
                 if version.ordinal != slot.verified_at:
                     break  # it was removed in between
-            elif version.valid_until + 1 != part.valid_since or not same(version.value[name], slot.value[name]):
+            elif version.valid_until + 1 != part.valid_since or not same(
+                opened(version.value)[name], opened(slot.value)[name]
+            ):
                 break  # nothing is known of the time in between
             part.changed_at = version.changed_at
             part.valid_since = version.valid_since
@@ -317,7 +325,7 @@ cdef class InputIngredient(Ingredient):
             return (slot.value,) if slot is not None and slot.flags & VALUE else None
         if write.fields is None:
             return (write.value,) if write.flags & VALUE else None
-        return (merged(slot.value, write.fields),) if slot.flags & VALUE else None
+        return (merged(opened(slot.value), write.fields),) if slot.flags & VALUE else None
 
     cdef tuple read(self, Runtime runtime, key):
         """The value of `key` in a tuple, recorded as read, or None where it is absent."""
@@ -326,8 +334,10 @@ cdef class InputIngredient(Ingredient):
         cdef Node slot = find_node(self.table, key) if frame is None else self.slot(key)
         cdef View view = view_for(self, runtime, frame)
         if frame is not None:
-            return self.read_at(frame, slot, slot, view)
-        return self.value_now(slot) if runtime.view is None else self.value_at(slot, view)
+            found = self.read_at(frame, slot, slot, view)
+        else:
+            found = self.value_now(slot) if runtime.view is None else self.value_at(slot, view)
+        return None if found is None else (opened(found[0]),)
 
     cdef tuple read_at(self, Frame frame, Node node, Node slot, View view):
         """Record that `node`, `slot` or a part of it, was read, and return the value of `slot` of the same moment."""
@@ -366,9 +376,9 @@ cdef bint compare_write(Write write) except -1:
         if write.fields is not None:
             if not slot.flags & VALUE:
                 raise ingredient.not_found(slot.key)
-            write.value = merged(slot.value, write.fields)
+            write.value = merged(opened(slot.value), write.fields)
         is_same = slot.flags & OUTCOME == write.flags and (
-            write.flags == ABSENT or outcomes_equal(ingredient.eq, slot.value, write.value)
+            write.flags == ABSENT or outcomes_equal(ingredient.eq, opened(slot.value), write.value)
         )
         if not is_same:
             write.parts = changed_parts(slot, write)
@@ -381,7 +391,7 @@ cdef bint compare_write(Write write) except -1:
 cdef list changed_parts(Node slot, Write write):
     """The parts of the slot that `write` changes."""
     cdef list changed = []
-    old = slot.value
+    old = opened(slot.value)
     write.n_parts = 0
     if slot.parts is None:
         return changed

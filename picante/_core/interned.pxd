@@ -7,6 +7,7 @@ from picante._core.ingredient cimport Ingredient
 
 @cython.final
 cdef class InternedIngredient(Ingredient):
+    cdef readonly object handle_kind
     cdef list values       # by id
     cdef dict plain        # value -> id, for values whose own equality is the typed one
     cdef dict encoded      # encoding -> id, for all others

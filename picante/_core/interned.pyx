@@ -13,7 +13,7 @@ from picante._core.errors import InternIdNotFoundError
 from picante._core.frame cimport Frame, current_frame, record
 from picante._core.ingredient cimport init_ingredient, runtime_of, view_for
 from picante._core.key cimport encode_key, intern_id, is_plain_key
-from picante._core.key import InternId
+from picante._core.key import InternId, QueryKindId
 from picante._core.node cimport VALUE, Node, ensure_node
 from picante._core.runtime cimport Runtime
 
@@ -22,13 +22,21 @@ from picante._core.runtime cimport Runtime
 cdef class InternedIngredient(Ingredient):
     """An append-only map from values to numbers and back (r[interned.constraints]: values are what keys may be).
 
+    Args:
+        kind: a number or `QueryKindId` that no other ingredient of the database has.
+        name: what messages call it.
+        value_type: what values are made of: the classes that a stored cache may name.
+        handle_kind: of which kind the handles are that hold its ids, if not of its own.
+
     >>> words = InternedIngredient(3, "Words")
     >>> words.intern("a"), words.intern("b"), words.intern("a")
     (InternId(0), InternId(1), InternId(0))
     """
 
-    def __init__(self, kind, name):
+    def __init__(self, kind, name, *, value_type=None, handle_kind=None):
         init_ingredient(self, kind, name, None)
+        self.value_type = value_type
+        self.handle_kind = self.kind if handle_kind is None else QueryKindId(handle_kind)
         self.values = []
         self.plain = {}
         self.encoded = {}

@@ -15,6 +15,7 @@ from picante._core.frame cimport current_frame, record
 from picante._core.hop cimport error_of
 from picante._core.ingredient cimport runtime_of, view_for
 from picante._core.node cimport FAILED, NO_OUTCOME, Failure, Node, ensure_node
+from picante._core.packed cimport opened
 from picante._core.store cimport Store, enter_view, leave_view, may_be_idle, sweep
 from picante._core.verify cimport Outcome, outcome_at
 
@@ -116,7 +117,7 @@ cdef class Members:
                 record(self.frame, node, outcome.changed_at, outcome.valid_since)
             if outcome.flags & FAILED and error is None:
                 error = <object> outcome.value
-            values.append(<object> outcome.value)
+            values.append(<object> outcome.value if outcome.flags & FAILED else opened(<object> outcome.value))
         if isinstance(error, Failure):
             raise_again((<Failure> error).error, (<Failure> error).traceback)
         if error is not None:

@@ -15,6 +15,7 @@ cdef enum:
     MARKED = 8     # a change may have affected it: it is known to hold up to `verified_at` only
     UNLINKED = 16  # its edges were cleared, so it cannot be verified, only computed again
     PART = 32      # a named part of an input record (its presence, a field), not a record of its own
+    PACKED = 64    # nodes: `value` was loaded and is not decoded yet
 
 
 cdef struct Edge:

@@ -25,6 +25,7 @@ cdef class Known:
 cdef class Packer:
     cdef Codecs codecs
     cdef Buffer out  # of the present value; None between two
+    cdef dict n_ids  # kind of handles -> how many of their ids are stored, where not all are; or None
     cdef readonly list names  # of the classes and codecs: (name, shape)
     cdef bint inline_names  # values define the names that they use; `names` starts afresh with each of them
     cdef uint64_t epoch  # of `names`

@@ -361,6 +361,8 @@ cdef class Packer:
         if code == NAMED_TUPLE:
             return self.write_named_tuple(value, known, place)
         if code == HANDLE:
+            if self.n_ids is not None and (<Handle> value)._id >= self.n_ids.get(known.plan.shape, 1 << 32):
+                raise refusal(known.cls, place, "the value that it stands for is not stored")
             put(self.out, 0xD7, HANDLE, 1)
             self.out.reserve(8)
             put_number(self.out.data + self.out.size, <uint64_t> known.plan.shape << 32 | (<Handle> value)._id, 8)

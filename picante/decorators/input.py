@@ -206,7 +206,9 @@ class Input(Record, metaclass=RecordType, root=True):
         data_names = cls._data_names
         name, keys_name = cls._name, f"{cls._name}.keys"
         cls._keys = Binding(
-            keys_name, "inputs", lambda: InternedIngredient(cls.keys_kind, keys_name)
+            keys_name,
+            "inputs",
+            lambda: InternedIngredient(cls.keys_kind, keys_name, handle_kind=cls.data_kind),
         )
         cls._data = Binding(
             name, "inputs", lambda: InputIngredient(cls.data_kind, name, fields=data_names)

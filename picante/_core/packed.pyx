@@ -1,0 +1,56 @@
+"""Loaded values that are not decoded yet: most of a large cache is never looked at in one run.
+
+A node that has one is flagged PACKED, so that the hit path, which wants a node with nothing but a value, leaves it to the
+general one. Decoding may run the code of a user's codec; so it happens where that is allowed, never in a transition.
+"""
+
+cimport cython
+
+from picante._core.errors import DecodeError
+from picante._core.node cimport PACKED, VALUE, Table, drop_edges
+from picante._core.unpack cimport unpack_value
+
+
+@cython.final
+cdef class Packed:
+    """Where a value stands in the bytes that were loaded."""
+
+    cdef object get(self):
+        cdef Source source = self.source
+        if source is not None:
+            self.value = unpack_value(source, self.start, self.end)  # two threads may do so: one result stays
+            self.source = None
+        return self.value
+
+
+cdef Packed new_packed(Source source, Py_ssize_t start, Py_ssize_t end):
+    cdef Packed packed = Packed()
+    packed.source = source
+    packed.start = start
+    packed.end = end
+    return packed
+
+
+cdef int unpack_node(Node node) except -1:
+    """Decode the value of `node`, which is flagged PACKED.
+
+    What cannot be decoded after all (a codec refuses it, a class has changed) is no memo: the query runs again. An
+    input has nothing to fall back on.
+    """
+    packed = node.value
+    if type(packed) is not Packed:
+        return 0
+    try:
+        value = (<Packed> packed).get()
+    except DecodeError:
+        if not (<Table> node.table).derived:
+            raise
+        if node.value is packed:
+            node.flags = 0
+            node.value = None
+            drop_edges(node)
+        return 0
+    if node.value is packed:
+        node.flags &= ~PACKED
+        node.value = value
+    return 0
