@@ -14,6 +14,10 @@ from picante._core.protocols import HasRuntime, IngredientLookup
 from picante._core.runtime import Runtime
 from picante.snapshot import Snapshot as SnapshotType, SnapshotClass
 
+if TYPE_CHECKING:
+    from picante.persist.files import Path
+    from picante.persist.options import CacheLoadOptions, CacheSaveOptions, Progress
+
 __all__ = ["Database", "HasRuntime", "IngredientLookup", "IngredientRegistry"]
 
 AnyIngredient = TypeVar("AnyIngredient", bound=Ingredient)
@@ -145,6 +149,46 @@ class Database:
         """What the database is now, frozen: `async with await db.snapshot() as snap: ...`."""
         return await type(self).Snapshot.from_database(self)
 
+    async def save(
+        self,
+        path: Path,
+        options: CacheSaveOptions | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> None:
+        """Save the cache of this database, or snapshot: see `picante.persist.save_cache`."""
+        from picante.persist import save_cache
+
+        await save_cache(
+            path,
+            self.runtime,
+            self.ingredients.persistable_ingredients(),
+            options,
+            progress=progress,
+        )
+
+    async def load(
+        self,
+        path: Path,
+        options: CacheLoadOptions | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> bool:
+        """Load what `save` has saved; whether there was a file: see `picante.persist.load_cache`.
+
+        An open database loads what belongs to the ingredients that have joined it by now.
+        """
+        from picante.persist import load_cache
+
+        return await load_cache(
+            path,
+            self.runtime,
+            self.ingredients.persistable_ingredients(),
+            options,
+            db=self,
+            progress=progress,
+        )
+
     # -- what definitions and keys ask
 
     def _ingredient_for(self, binding: Binding) -> Ingredient:
@@ -193,6 +237,8 @@ class Database:
             from picante.decorators.fields import classes_of
 
             n_bindings = len(self._by_binding)
-            object.__setattr__(self, "_classes", classes_of(list(self._by_binding)))
+            object.__setattr__(
+                self, "_classes", classes_of([each.definition for each in self._by_binding])
+            )
             object.__setattr__(self, "_n_classes", n_bindings)
         return self._classes

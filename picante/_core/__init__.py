@@ -37,6 +37,7 @@ A module may import and ``cimport`` only what stands above it:
 ``node``        nodes, edges, the tables that own them, marking
 ``store``       revisions, views, and which old outcomes are kept for whom
 ``sharing``     what snapshots have computed, for later readers; who belongs together
+``packed``      loaded values that are not decoded yet
 ``frame``       the running query: what it has read, whom it waits for, cycles
 ``change``      how a change of an input takes effect
 ``runtime``     the public face: revisions, changes of inputs, the graph, events
@@ -55,6 +56,9 @@ A module may import and ``cimport`` only what stands above it:
 ``binding``     which ingredient a definition has in a database
 ``tracked``     the call of a tracked query: from arguments to a key
 ``record``      the getters of records: ``file.content(db)``
+``dump``        what is stored of a database, as records
+``install``     putting stored outcomes in place, all at once
+``restore``     checking stored records, and bringing them back
 ==============  =========================================================================
 
 Python and Cython would both accept an import against this order, cycles included, without a word.

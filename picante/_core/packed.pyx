@@ -1,13 +1,13 @@
 """Loaded values that are not decoded yet: most of a large cache is never looked at in one run.
 
-A node that has one is flagged PACKED, so that the hit path, which wants a node with nothing but a value, leaves it to the
-general one. Decoding may run the code of a user's codec; so it happens where that is allowed, never in a transition.
+A node that has one is flagged PACKED, so that the hit path, which wants a node with nothing but a value, leaves it to
+the general one. Decoding may run the code of a user's codec; so it happens where that is allowed, not in a transition.
 """
 
 cimport cython
 
 from picante._core.errors import DecodeError
-from picante._core.node cimport PACKED, VALUE, Table, drop_edges
+from picante._core.node cimport PACKED, Table, drop_edges
 from picante._core.unpack cimport unpack_value
 
 

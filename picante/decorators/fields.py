@@ -484,14 +484,16 @@ def types_in(annotation: Any, names: dict[str, Any]) -> Iterator[type]:
             yield from types_in(getattr(part, "__forward_arg__", part), names)
 
 
-def classes_of(bindings: Iterable[Binding]) -> dict[str | int, Any]:
+def classes_of(definitions: Iterable[Any], annotations: Iterable[Any] = ()) -> dict[str | int, Any]:
     """The classes that stand in annotations of these definitions: by full name; record classes by kind as well.
 
-    Of two classes of one name neither is known.
+    Of two classes of one name neither is known. `annotations` are some more.
     """
     found: dict[str | int, Any] = {}
     seen: set[int] = set()
-    waiting: list[Any] = [binding.definition for binding in bindings]
+    waiting: list[Any] = list(definitions)
+    for each in annotations:
+        waiting.extend(types_in(each, {}))
     while waiting:
         each = waiting.pop()
         if id(each) in seen:
@@ -503,15 +505,15 @@ def classes_of(bindings: Iterable[Binding]) -> dict[str | int, Any]:
             if each._fields:
                 values: Any = getattr(each, "Data", None) or getattr(each, "Value", None)
                 _know(found, f"{values.__module__}.{values.__qualname__}", values)
-            annotations: Iterable[Any] = [spec.annotation for spec in each._fields]
+            inner: Iterable[Any] = [spec.annotation for spec in each._fields]
         elif isinstance(each, type):
             _know(found, f"{each.__module__}.{each.__qualname__}", each)
-            annotations = getattr(each, "__annotations__", {}).values() if _has_fields(each) else ()
+            inner = getattr(each, "__annotations__", {}).values() if _has_fields(each) else ()
         else:
-            annotations = [annotation for annotation, _ in getattr(each, "_annotations", ())]
+            inner = [annotation for annotation, _ in getattr(each, "_annotations", ())]
         module = sys.modules.get(getattr(each, "__module__", ""))
         names = vars(module) if module is not None else {}
-        for annotation in annotations:
+        for annotation in inner:
             waiting.extend(types_in(annotation, names))
     return {label: cls for label, cls in found.items() if cls is not None}
 

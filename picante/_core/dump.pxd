@@ -1,0 +1,112 @@
+"""What is stored of a database."""
+
+cimport cython
+from cpython.ref cimport PyObject
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+
+from picante._core.buffer cimport Buffer
+from picante._core.ingredient cimport Ingredient
+from picante._core.node cimport Node
+from picante._core.pack cimport Packer
+from picante._core.runtime cimport Runtime
+from picante._core.store cimport Store, View
+
+
+cdef enum Fate:
+    UNDECIDED
+    LOOKED_AT   # what it depends on is being looked at
+    STORED
+    DROPPED
+
+
+cdef enum:
+    # Of which part of a record a dependency is; fields: their position.
+    WHOLE = -1     # the record itself
+    PRESENCE_PART = -2
+    OUTSIDE_PART = -3
+    MEMBERS_PART = -4  # which keys an input has
+
+
+cdef struct Dependency:
+    int64_t record    # the index of the record, of MEMBERS_PART that of the section; -1: there is none
+    int32_t part
+    bint is_fresh     # it is as it was read
+
+
+cdef struct Record:
+    PyObject *node          # borrowed from `nodes`; of an interned value NULL
+    Py_ssize_t start        # where its key stands in `packed`, ...
+    Py_ssize_t value        # ... its value, ...
+    Py_ssize_t end          # ... and where that ends
+    Py_ssize_t first_dep
+    uint32_t n_deps
+    uint32_t section
+    uint64_t changed_at
+    uint64_t verified_at
+    int64_t number          # by which the file names it, once that is settled
+    Fate fate
+
+
+@cython.final
+cdef class Section:
+    """What is stored of one ingredient."""
+
+    cdef readonly Ingredient ingredient
+    cdef readonly str type           # "interned", "input" or "derived"
+    cdef readonly Py_ssize_t n_records
+    cdef list todo                   # its nodes, or its values, that are still to be looked at, the next one last
+    cdef Py_ssize_t first            # the index of its first record
+    cdef Py_ssize_t last             # ... and the one after its last
+
+
+@cython.final
+cdef class Dump:
+    """One reading out of a database, as of one revision, in steps that can be interleaved with anything else."""
+
+    cdef Runtime runtime
+    cdef Store store
+    cdef View view
+    cdef Packer packer
+    cdef Buffer packed
+    cdef Buffer scratch
+    cdef list all                # the sections, in the order of the file
+    cdef dict section_of         # address of a Table -> index of its section
+    cdef Py_ssize_t current      # the section that is being read, or written
+    cdef Py_ssize_t written      # the record that is written next
+    cdef Py_ssize_t n_looked_at
+    cdef list nodes              # of the records: they must not go meanwhile
+    cdef list dep_nodes          # what they read
+    cdef Record *records
+    cdef Py_ssize_t n_records
+    cdef Py_ssize_t records_capacity
+    cdef uint8_t *fresh          # of each of `dep_nodes`
+    cdef Dependency *deps
+    cdef Py_ssize_t fresh_capacity
+    cdef dict index              # address of a Node -> index of its record
+    cdef Py_ssize_t n_indexed    # how far each part of deciding has come
+    cdef Py_ssize_t n_linked
+    cdef Py_ssize_t n_decided
+    cdef Py_ssize_t n_stored
+    cdef Py_ssize_t room         # for how many more bytes of records there is room; -1: for all
+    cdef object max_bytes
+    cdef object max_records
+    cdef object max_record_bytes
+    cdef bint strict
+    cdef readonly list unstorable    # (what, why) of records that could not be packed; the first few
+    cdef readonly Py_ssize_t n_unstorable
+    cdef readonly Py_ssize_t n_too_large
+    cdef readonly Py_ssize_t n_over_limit
+    cdef readonly Py_ssize_t n_incomplete  # dropped because of what they depend on
+    cdef bint closed
+
+    cdef int begin_section(self, Section section) except -1
+    cdef int read_one(self, Section section) except -1
+    cdef int read_interned(self, Section section, value) except -1
+    cdef int read_node(self, Section section, Node node) except -1
+    cdef int add(self, Section section, Node node, key, value, bint has_value) except -1
+    cdef int refuse(self, Ingredient ingredient, key, error) except -1
+    cdef int keep_deps(self, Node node, object version) except -1
+    cdef int link(self, Node dep, Dependency *found) except -1
+    cdef Py_ssize_t room_for_records(self) except -2
+    cdef int decide_one(self, Py_ssize_t index) except -1
+    cdef int write(self, Buffer out, Record *record) except -1

@@ -1,0 +1,512 @@
+"""Reading a database out: what is stored of it, as records (r[persist.section]).
+
+A dump holds on to a view, so that what it reads is of one revision whoever writes meanwhile, and works in steps
+between which the event loop may do anything. Three passes: `step` packs keys and values; `decide` says which records
+are stored, for a memo is stored only with all that it read; `chunk` writes them, dependencies as numbers of records.
+
+What is known to hold at the revision is stored so. A marked memo is stored, too, as far as it was known to hold: each
+of its dependencies is stored as being still what was read, or not, and that is all that verifying it later takes.
+Failures, and computations that are under way, are not stored.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.list cimport PyList_GET_SIZE
+from cpython.mem cimport PyMem_Free, PyMem_Realloc
+
+from picante._core.buffer cimport put, put_bytes, put_head, put_int, put_unsigned
+from picante._core.derived cimport DerivedIngredient
+from picante._core.errors import DuplicateKindError, EncodeError, ForeignDatabaseError
+from picante._core.frame cimport OUTSIDE
+from picante._core.ingredient cimport describe_key
+from picante._core.input cimport PRESENCE, InputIngredient
+from picante._core.interned cimport InternedIngredient
+from picante._core.key cimport Key
+from picante._core.node cimport (
+    NO_OUTCOME, PART, UNLINKED, VALUE, Table, Version, begin_transition, end_transition, find_version,
+    holds_at, record_of,
+)
+from picante._core.packed cimport opened
+from picante._core.runtime cimport view_of
+from picante._core.store cimport enter_view, leave_view
+from picante._core.verify cimport Outcome, outcome_at
+
+cdef enum:
+    MAX_REPORTED = 20
+    PER_RECORD = 32      # what a record takes at most besides its key and its value, in bytes, ...
+    PER_DEPENDENCY = 11  # ... and for each of its dependencies
+
+
+@cython.final
+cdef class Section:
+    """The records of one ingredient: how many there are, and of which type."""
+
+    @property
+    def kind(self):
+        return self.ingredient.kind
+
+    @property
+    def name(self):
+        return self.ingredient.name
+
+
+@cython.final
+cdef class Dump:
+    """What is stored of the database, or snapshot, of `runtime`.
+
+    Args:
+        ingredients: whose records are stored.
+        max_bytes: how large all records may be together, about.
+        max_records: of each ingredient.
+        max_record_bytes: of each record.
+        strict: what cannot be stored is an EncodeError, instead of being left out.
+    """
+
+    def __init__(
+        self, Runtime runtime not None, ingredients, *, max_bytes=None, max_records=None, max_record_bytes=None,
+        strict=False,
+    ):
+        cdef Section section
+        self.runtime = runtime
+        self.store = runtime.store
+        self.packer = Packer()
+        self.packed = Buffer()
+        self.scratch = Buffer()
+        self.all = []
+        self.section_of = {}
+        self.nodes = []
+        self.dep_nodes = []
+        self.unstorable = []
+        self.max_bytes = max_bytes
+        self.max_records = max_records
+        self.max_record_bytes = max_record_bytes
+        self.strict = strict
+        self.packer.n_ids = {}
+        self.index = {}
+        seen = {}
+        for ingredient in ingredients:
+            if not isinstance(ingredient, Ingredient):
+                raise TypeError(f"Only ingredients can be stored, not {ingredient!r}.")
+            if seen.setdefault(ingredient.kind, ingredient) is not ingredient:
+                raise DuplicateKindError(
+                    kind=ingredient.kind, name=ingredient.name, other=seen[ingredient.kind].name
+                )
+            if (<Ingredient> ingredient).store is not None and (<Ingredient> ingredient).store is not self.store:
+                raise ForeignDatabaseError(
+                    f"{ingredient.name} belongs to another database than the one that is stored.", name=ingredient.name
+                )
+        for cls, name in ((InternedIngredient, "interned"), (InputIngredient, "input"), (DerivedIngredient, "derived")):
+            for ingredient in seen.values():
+                if isinstance(ingredient, cls):
+                    section = Section()
+                    section.ingredient = ingredient
+                    section.type = name
+                    if (<Ingredient> ingredient).table is not None:
+                        self.section_of[<size_t> <PyObject *> (<Ingredient> ingredient).table] = len(self.all)
+                    self.all.append(section)
+        self.view = view_of(runtime)  # last, as always
+        enter_view(self.view)
+        self.current = -1
+
+    def __dealloc__(self):
+        PyMem_Free(self.records)
+        PyMem_Free(self.fresh)
+        PyMem_Free(self.deps)
+
+    def __del__(self):
+        self.close()
+
+    def close(self):
+        """Let go of the revision."""
+        if self.view is not None and not self.closed:
+            self.closed = True
+            leave_view(self.store, self.view)
+
+    @property
+    def revision(self):
+        """The revision that is stored."""
+        return self.view.revision
+
+    @property
+    def n_read(self):
+        """How many records were looked at by now."""
+        return self.n_looked_at
+
+    @property
+    def n_expected(self):
+        """How many there are to look at, about."""
+        cdef Section section
+        n = 0
+        for section in self.all:
+            if isinstance(section.ingredient, InternedIngredient):
+                n += len((<InternedIngredient> section.ingredient).values)
+            elif section.ingredient.table is not None:
+                n += len(section.ingredient.table.plain) + len(section.ingredient.table.encoded)
+        return n
+
+    @property
+    def names(self):
+        """The classes and codecs that the records name by number."""
+        return self.packer.names
+
+    @property
+    def sections(self):
+        """What there is to store, in the order of the file."""
+        return list(self.all)
+
+    # -- reading
+
+    def step(self, Py_ssize_t n):
+        """Look at `n` more records; whether there are more."""
+        cdef Section section
+        while n > 0:
+            section = None if self.current < 0 else self.all[self.current]
+            if section is None or not section.todo:
+                if section is not None:
+                    section.last = self.n_records
+                if self.current + 1 == PyList_GET_SIZE(self.all):
+                    return False
+                self.current += 1
+                self.begin_section(self.all[self.current])
+                continue
+            self.read_one(section)
+            self.n_looked_at += 1
+            n -= 1
+        return True
+
+    cdef int begin_section(self, Section section) except -1:
+        cdef Table table = section.ingredient.table
+        section.first = section.last = self.n_records
+        if isinstance(section.ingredient, InternedIngredient):
+            section.todo = list((<InternedIngredient> section.ingredient).values)
+        elif table is None:
+            section.todo = []
+        else:
+            section.todo = list(table.plain.values())
+            section.todo += table.encoded.values()
+            if not table.in_order or table.plain and table.encoded:
+                section.todo.sort(key=_ordinal)
+        section.todo.reverse()
+        return 0
+
+    cdef int read_one(self, Section section) except -1:
+        item = section.todo.pop()
+        if isinstance(section.ingredient, InternedIngredient):
+            return self.read_interned(section, item)
+        return self.read_node(section, item)
+
+    cdef int read_interned(self, Section section, value) except -1:
+        cdef Py_ssize_t before = self.n_records
+        if (self.max_records is None or before - section.first < self.max_records) and (
+            self.max_bytes is None or self.packed.size < self.max_bytes
+        ):
+            self.add(section, None, None, value, True)
+        if self.n_records == before:  # ids are positions: from here on there is none
+            self.n_over_limit += 1 + PyList_GET_SIZE(section.todo)
+            section.todo = []
+            self.packer.n_ids[int((<InternedIngredient> section.ingredient).handle_kind)] = before - section.first
+        return 0
+
+    cdef int read_node(self, Section section, Node node) except -1:
+        cdef Outcome outcome
+        cdef Version version = None
+        cdef uint64_t verified_at = self.view.revision, changed_at
+        cdef uint32_t flags
+        cdef Py_ssize_t n_deps = PyList_GET_SIZE(self.dep_nodes)
+        cdef bint collecting = begin_transition()
+        try:
+            if outcome_at(node, self.view, &outcome):
+                if not holds_at(node, self.view.revision):
+                    version = find_version(node, self.view.revision)
+                flags = node.flags if version is None else version.flags
+                if not outcome.flags & VALUE and (
+                    (<Table> node.table).derived or not node.n_dependents and node.parts is None
+                ):
+                    return 0
+                flags = flags & UNLINKED | outcome.flags
+                value, changed_at = <object> outcome.value, outcome.changed_at
+            elif node.flags & VALUE and node.verified_at < verified_at:
+                flags, value, changed_at, verified_at = node.flags, node.value, node.changed_at, node.verified_at
+            else:
+                return 0
+            if flags & UNLINKED:
+                return 0
+            if (<Table> node.table).derived:
+                self.keep_deps(node, version)
+        finally:
+            end_transition(collecting)
+        before = self.n_records
+        try:
+            self.add(section, node, node.key, value, flags & VALUE)
+        finally:
+            if self.n_records == before:
+                del self.dep_nodes[n_deps:]
+        if self.n_records > before:
+            self.records[before].changed_at = changed_at
+            self.records[before].verified_at = verified_at
+            self.records[before].first_dep = n_deps
+            self.records[before].n_deps = <uint32_t> (PyList_GET_SIZE(self.dep_nodes) - n_deps)
+        return 0
+
+    cdef int keep_deps(self, Node node, object kept) except -1:
+        """Note what the outcome has read, and whether it is still as it was read."""
+        cdef Version version = kept
+        cdef Py_ssize_t n = node.n_edges if version is None else PyList_GET_SIZE(version.deps), i
+        cdef Py_ssize_t at = PyList_GET_SIZE(self.dep_nodes), capacity
+        cdef uint64_t seen
+        cdef Outcome outcome
+        cdef Node dep
+        cdef void *grown
+        if at + n > self.fresh_capacity:
+            capacity = max(2 * self.fresh_capacity, at + n, 64)
+            grown = PyMem_Realloc(self.fresh, capacity)
+            if grown == NULL:
+                raise MemoryError
+            self.fresh = <uint8_t *> grown
+            self.fresh_capacity = capacity
+        for i in range(n):
+            if version is None:
+                dep = <Node> node.edges[i].dep if node.edges[i].dep != NULL else None
+                seen = node.edges[i].seen
+            else:
+                dep, seen = version.deps[i], version.seen[i]
+            self.dep_nodes.append(dep)
+            if dep is None or seen == NO_OUTCOME:
+                self.fresh[at + i] = False
+            elif outcome_at(dep, self.view, &outcome):
+                self.fresh[at + i] = outcome.changed_at == seen
+            else:
+                self.fresh[at + i] = dep.flags & VALUE and dep.changed_at == seen
+        return 0
+
+    cdef int add(self, Section section, Node node, key, value, bint has_value) except -1:
+        """Pack a record. What cannot be packed, or is too large, is counted and left out."""
+        cdef Buffer packed = self.packed
+        cdef Py_ssize_t start = packed.size, at_value, capacity
+        cdef Record *record
+        cdef void *grown
+        try:
+            if node is not None:
+                if type(key) is Key:
+                    raise EncodeError("its key names a class that the database does not know")
+                self.packer.pack_into(packed, key)
+            at_value = packed.size
+            if has_value:
+                self.packer.pack_into(packed, opened(value))
+        except EncodeError as error:
+            packed.size = start
+            return self.refuse(section.ingredient, key if node is not None else value, error)
+        if self.max_record_bytes is not None and packed.size - start > self.max_record_bytes:
+            packed.size = start
+            self.n_too_large += 1
+            return 0
+        if self.n_records == self.records_capacity:
+            capacity = max(2 * self.records_capacity, 64)
+            grown = PyMem_Realloc(self.records, capacity * sizeof(Record))
+            if grown == NULL:
+                raise MemoryError
+            self.records = <Record *> grown
+            self.records_capacity = capacity
+        self.nodes.append(node)
+        record = &self.records[self.n_records]
+        record.node = NULL if node is None else <PyObject *> node
+        record.start = start
+        record.value = at_value
+        record.end = packed.size
+        record.first_dep = 0
+        record.n_deps = 0
+        record.section = <uint32_t> self.current
+        record.changed_at = record.verified_at = 0
+        record.number = -1
+        record.fate = UNDECIDED
+        self.n_records += 1
+        return 0
+
+    cdef int refuse(self, Ingredient ingredient, key, error) except -1:
+        if self.strict:
+            raise error
+        self.n_unstorable += 1
+        if PyList_GET_SIZE(self.unstorable) < MAX_REPORTED:
+            self.unstorable.append((describe_key(ingredient, key), str(error)))
+        return 0
+
+    # -- deciding
+
+    def decide(self, Py_ssize_t n):
+        """Decide on `n` more records, whether they are stored; whether there are more. To be called after `step`."""
+        cdef Py_ssize_t until
+        cdef Record *record
+        if self.n_indexed < self.n_records:
+            until = min(self.n_records, self.n_indexed + n)
+            while self.n_indexed < until:
+                record = &self.records[self.n_indexed]
+                if record.node != NULL:
+                    self.index[<size_t> record.node] = self.n_indexed
+                self.n_indexed += 1
+            return True
+        if self.n_linked < PyList_GET_SIZE(self.dep_nodes):
+            if self.deps == NULL:
+                self.deps = <Dependency *> PyMem_Realloc(NULL, PyList_GET_SIZE(self.dep_nodes) * sizeof(Dependency))
+                if self.deps == NULL:
+                    raise MemoryError
+            until = min(PyList_GET_SIZE(self.dep_nodes), self.n_linked + n)
+            while self.n_linked < until:
+                self.link(self.dep_nodes[self.n_linked], &self.deps[self.n_linked])
+                self.deps[self.n_linked].is_fresh = self.fresh[self.n_linked]
+                self.n_linked += 1
+            return True
+        if self.n_decided == 0:
+            self.room = self.room_for_records()
+        until = min(self.n_records, self.n_decided + n)
+        while self.n_decided < until:
+            record = &self.records[self.n_decided]
+            if record.fate == UNDECIDED:
+                self.decide_one(self.n_decided)
+            if record.fate == STORED:
+                record.number = self.n_stored
+                self.n_stored += 1
+            self.n_decided += 1
+        self.current = self.written = 0
+        return self.n_decided < self.n_records
+
+    cdef int link(self, Node dep, Dependency *found) except -1:
+        """Find the record of what was read."""
+        cdef Node record
+        cdef Section section
+        found.record = -1
+        found.part = WHOLE
+        at = None if dep is None else self.section_of.get(<size_t> dep.table)
+        if at is None:
+            return 0
+        section = self.all[at]
+        if isinstance(section.ingredient, InternedIngredient):
+            if dep.key < section.last - section.first:
+                found.record = section.first + <Py_ssize_t> dep.key
+        elif dep is section.ingredient.table.members:
+            found.record = at
+            found.part = MEMBERS_PART
+        elif dep.flags & PART:
+            record = record_of(dep)
+            if record is not None:
+                found.record = self.index.get(<size_t> <PyObject *> record, -1)
+                found.part = _part_of(record, dep)
+        else:
+            found.record = self.index.get(<size_t> <PyObject *> dep, -1)
+        return 0
+
+    cdef Py_ssize_t room_for_records(self) except -2:
+        """How many bytes the records may take, beside all that a file has besides; -1: as many as they want."""
+        cdef Py_ssize_t room
+        cdef Section section
+        if self.max_bytes is None:
+            return -1
+        room = self.max_bytes - 256
+        for name, _ in self.packer.names:
+            room -= 4 * len(name) + 12
+        for section in self.all:
+            room -= 4 * len(section.ingredient.name) + 160
+        return max(0, room)
+
+    cdef int decide_one(self, Py_ssize_t index) except -1:
+        """Decide on the record at `index`, after all that it depends on: depth first, on a stack of its own."""
+        cdef list path = [index], positions = [0]
+        cdef Record *record
+        cdef Dependency *dep
+        cdef Py_ssize_t position, size
+        cdef Section section
+        while path:
+            record = &self.records[<Py_ssize_t> path[-1]]
+            position = positions[-1]
+            dep = NULL
+            record.fate = LOOKED_AT
+            while position < record.n_deps:
+                dep = &self.deps[record.first_dep + position]
+                if dep.record < 0 or dep.part != MEMBERS_PART and (
+                    self.records[dep.record].fate == UNDECIDED or self.records[dep.record].fate == DROPPED
+                ):
+                    break
+                position += 1  # one that is being looked at is the record itself, or depends on it by hand
+            positions[-1] = position
+            if position < record.n_deps and dep.record >= 0 and self.records[dep.record].fate == UNDECIDED:
+                path.append(dep.record)
+                positions.append(0)
+                continue
+            path.pop()
+            positions.pop()
+            section = self.all[record.section]
+            size = record.end - record.start + PER_RECORD + PER_DEPENDENCY * record.n_deps
+            if position < record.n_deps:
+                record.fate = DROPPED
+                self.n_incomplete += 1
+            elif record.node != NULL and (  # ids are positions, so that interned values stay once they are packed
+                self.max_records is not None and section.n_records >= self.max_records or 0 <= self.room < size
+            ):
+                record.fate = DROPPED
+                self.n_over_limit += 1
+            else:
+                record.fate = STORED
+                section.n_records += 1
+                if self.room >= 0:
+                    self.room = max(0, self.room - size)
+        return 0
+
+    # -- writing
+
+    def chunk(self, Py_ssize_t n):
+        """The next `n` records of the present section as bytes; None at its end, and the next section begins."""
+        cdef Buffer out = Buffer()
+        cdef Record *record
+        while n > 0 and self.written < self.n_records:
+            record = &self.records[self.written]
+            if record.section != self.current:
+                break
+            if record.fate == STORED:
+                self.write(out, record)
+                n -= 1
+            self.written += 1
+        if out.size == 0:
+            self.current += 1
+            return None
+        return PyBytes_FromStringAndSize(<char *> out.data, out.size)
+
+    cdef int write(self, Buffer out, Record *record) except -1:
+        cdef Buffer record_bytes = self.scratch
+        cdef Dependency *dep
+        cdef uint64_t number
+        cdef uint32_t i
+        record_bytes.reset()
+        if record.node != NULL:
+            put_unsigned(record_bytes, record.value - record.start)
+            put_bytes(record_bytes, self.packed.data + record.start, record.value - record.start)
+            put_unsigned(record_bytes, record.changed_at)
+            if (<Table> (<Node> record.node).table).derived:
+                put_unsigned(record_bytes, record.verified_at)
+                put_array(record_bytes, record.n_deps)
+                for i in range(record.n_deps):
+                    dep = &self.deps[record.first_dep + i]
+                    number = dep.record if dep.part == MEMBERS_PART else self.records[dep.record].number
+                    if dep.part != WHOLE:
+                        put_array(record_bytes, 2)
+                    put_unsigned(record_bytes, 2 * number + (not dep.is_fresh))
+                    if dep.part != WHOLE:
+                        put_int(record_bytes, dep.part)
+        put_bytes(record_bytes, self.packed.data + record.value, record.end - record.value)
+        put_head(out, 0xC4, 0xC5, record_bytes.size)
+        return put_bytes(out, record_bytes.data, record_bytes.size)
+
+
+cdef int put_array(Buffer out, Py_ssize_t n) except -1:
+    if n < 16:
+        return put(out, <unsigned char> (0x90 | n), 0, 0)
+    return put_head(out, 0, 0xDC, n)
+
+
+cdef int _part_of(Node record, Node part) except -100:
+    for name, each in record.parts.items():
+        if each is part:
+            return PRESENCE_PART if name == PRESENCE else OUTSIDE_PART if name == OUTSIDE else <int> name
+    return -1
+
+
+def _ordinal(node):
+    return (<Node> node).verified_at

@@ -1,0 +1,42 @@
+"""Bringing stored records back into a database."""
+
+cimport cython
+from libc.stdint cimport int64_t, uint64_t
+
+from picante._core.install cimport Part, Place
+from picante._core.node cimport Node
+from picante._core.store cimport Store
+from picante._core.stored cimport Source
+from picante._core.wire cimport Span
+
+
+@cython.final
+cdef class Restore:
+    """One load: first everything is checked, then everything is put in place, at once."""
+
+    cdef Store store
+    cdef object runtime
+    cdef object db
+    cdef Source source
+    cdef uint64_t revision        # at which the records were stored
+    cdef list parts
+    cdef Place *places
+    cdef Py_ssize_t n_records
+    cdef Py_ssize_t current
+    cdef readonly list left_out   # (what, why): records that name what this process does not know; the first few
+    cdef readonly Py_ssize_t n_left_out
+
+    cdef int check_one(self, Part part) except -1
+    cdef int check_stored(self, Place *place, Py_ssize_t start, Py_ssize_t end) except -1
+    cdef int check_fields(self, Part part, Place *place) except -1
+    cdef int check_deps(self, Span *span, Part part) except -1
+    cdef uint64_t read_revision(self, Span *span) except? 0xDEAD
+    cdef int leave_out(self, Part part, Place *place, error) except -1
+
+    cdef int intern_all(self) except -1
+    cdef object intern_part(self, Part part, dict new_ids)
+    cdef int make_nodes(self, Part part) except -1
+    cdef int find_deps(self, Part part) except -1
+    cdef Node read_dep(self, Span *span, Node reader, bint *is_fresh)
+    cdef Part part_of(self, int64_t number)
+    cdef int spread_left_out(self) except -1

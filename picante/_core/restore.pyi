@@ -1,0 +1,36 @@
+from collections.abc import Iterable
+from typing import Any, final
+
+from _typeshed import ReadableBuffer
+
+from picante._core.ingredient import Ingredient
+from picante._core.key import Revision
+from picante._core.runtime import Runtime
+
+@final
+class Restore:
+    def __init__(
+        self,
+        runtime: Runtime,
+        data: ReadableBuffer,
+        names: Iterable[tuple[str, int]],
+        revision: int,
+        *,
+        db: Any = None,
+    ) -> None: ...
+    @property
+    def left_out(self) -> list[tuple[str, str]]: ...
+    @property
+    def n_left_out(self) -> int: ...
+    def add(
+        self,
+        ingredient: Ingredient | None,
+        type: str,
+        start: int,
+        end: int,
+        n_records: int,
+        *,
+        rerun: bool = False,
+    ) -> None: ...
+    def step(self, n: int) -> bool: ...
+    def commit(self) -> Revision: ...

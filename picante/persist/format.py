@@ -1,0 +1,174 @@
+"""The cache file: a header, the sections one after the other, an index of them, a trailer (r[persist.structure]).
+
+`docs/cache-format.md` describes it. The index stands behind the sections, so that a file can be written in one go, and
+a file that was cut off is known by its end. Checksums cover every byte; what is inside of records is checked by others.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgpack
+
+__all__ = ["FORMAT_VERSION", "DamagedError", "Index", "SectionInfo", "read_index", "write_file"]
+
+MAGIC = b"\x89picante"
+END = b"etna"
+FORMAT_VERSION = 1
+HEADER = struct.Struct("<8sII")  # magic, version, nothing
+TRAILER = struct.Struct("<QI4s")  # size of the index, checksum of header and index, end
+CHUNK = 1 << 20  # how much is summed up at once
+
+SectionType = Literal["interned", "input", "derived"]
+
+
+class DamagedError(Exception):
+    """What is wrong with a file; becomes a `CacheCorruptError` that names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SectionInfo:
+    """What the index says of the records of one ingredient (r[persist.section])."""
+
+    kind: int
+    name: str
+    type: SectionType
+    n_records: int
+    size: int
+    checksum: int
+    fingerprint: bytes | None  # of the code of a query
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """What is in a file."""
+
+    revision: int
+    names: tuple[tuple[str, int], ...]  # the classes and codecs that records name by number
+    file_id: bytes
+    sections: tuple[SectionInfo, ...]
+
+    def offsets(self) -> list[int]:
+        """Where each section starts, and where the last one ends."""
+        offsets = [HEADER.size]
+        for section in self.sections:
+            offsets.append(offsets[-1] + section.size)
+        return offsets
+
+
+def write_file(file: Any, sections: Iterable[list[bytes]], index: Index) -> None:
+    """Write all of it to a binary file."""
+    header = HEADER.pack(MAGIC, FORMAT_VERSION, 0)
+    file.write(header)
+    for chunks in sections:
+        for chunk in chunks:
+            file.write(chunk)
+    packed: bytes = msgpack.packb(
+        {
+            "revision": index.revision,
+            "names": index.names,
+            "id": index.file_id,
+            "sections": [
+                {
+                    "kind": each.kind,
+                    "name": each.name,
+                    "type": each.type,
+                    "records": each.n_records,
+                    "size": each.size,
+                    "checksum": each.checksum,
+                    "fingerprint": each.fingerprint,
+                }
+                for each in index.sections
+            ],
+        }
+    )
+    file.write(packed)
+    file.write(TRAILER.pack(len(packed), zlib.crc32(packed, zlib.crc32(header)), END))
+
+
+def read_index(data: bytes) -> Index:
+    """What a file says that it holds; its own checksum, the sizes and the types are checked.
+
+    Raises:
+        DamagedError: it is no such file, of another version, cut off or changed.
+    """
+    if len(data) < HEADER.size or not data.startswith(MAGIC):
+        raise DamagedError("it is no cache file" if data else "it is empty")
+    _, version, _ = HEADER.unpack_from(data)
+    if version != FORMAT_VERSION:
+        raise DamagedError(
+            f"its format is version {version}, and this picante reads version {FORMAT_VERSION}"
+        )
+    if len(data) < HEADER.size + TRAILER.size:
+        raise DamagedError("it is cut off")
+    size, checksum, end = TRAILER.unpack_from(data, len(data) - TRAILER.size)
+    start = len(data) - TRAILER.size - size
+    if end != END or start < HEADER.size:
+        raise DamagedError("it is cut off")
+    packed = data[start : len(data) - TRAILER.size]
+    if zlib.crc32(packed, zlib.crc32(data[: HEADER.size])) != checksum:
+        raise DamagedError("the checksum of its index is wrong")
+    try:
+        index = _index(msgpack.unpackb(packed, strict_map_key=True, max_ext_len=0))
+    except (ValueError, TypeError, KeyError, RecursionError, msgpack.UnpackException) as error:
+        raise DamagedError(f"its index is not what it should be: {error}") from error
+    if index.offsets()[-1] != start:
+        raise DamagedError("its sections are not as large as its index says")
+    return index
+
+
+def _index(raw: Any) -> Index:
+    sections = tuple(
+        SectionInfo(
+            kind=_number(each["kind"], 0xFFFF_FFFF),
+            name=_typed(each["name"], str),
+            type=_one_of(each["type"], "interned", "input", "derived"),
+            n_records=_number(each["records"], 1 << 48),
+            size=_number(each["size"], 1 << 62),
+            checksum=_number(each["checksum"], 0xFFFF_FFFF),
+            fingerprint=None if each["fingerprint"] is None else _typed(each["fingerprint"], bytes),
+        )
+        for each in _typed(raw["sections"], list)
+    )
+    if len({section.kind for section in sections}) != len(sections):
+        raise ValueError("two sections have one kind")
+    return Index(
+        revision=_number(raw["revision"], (1 << 64) - 2),
+        names=tuple(
+            (_typed(name, str), _number(shape, 0xFFFF_FFFF))
+            for name, shape in _typed(raw["names"], list)
+        ),
+        file_id=_typed(raw["id"], bytes),
+        sections=sections,
+    )
+
+
+def _typed(value: Any, kind: type) -> Any:
+    if type(value) is not kind:
+        raise ValueError(f"{kind.__name__} expected, not {type(value).__name__}")
+    return value
+
+
+def _number(value: Any, greatest: int) -> int:
+    if type(value) is not int or not 0 <= value <= greatest:
+        raise ValueError(f"a number up to {greatest} expected, not {value!r:.40}")
+    return value
+
+
+def _one_of(value: Any, *allowed: str) -> Any:
+    if value not in allowed:
+        raise ValueError(f"{value!r:.40} is none of {', '.join(allowed)}")
+    return value
+
+
+def checksum_of(data: memoryview | bytes, start: int, end: int) -> int:
+    """The checksum of a part of the file. Lets other threads run meanwhile."""
+    view = memoryview(data)
+    checksum = 0
+    for at in range(start, end, CHUNK):
+        checksum = zlib.crc32(view[at : min(at + CHUNK, end)], checksum)
+    return checksum

@@ -1,0 +1,169 @@
+"""Loading a cache (r[persist.load-fn])."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+from picante._core.errors import CacheCorruptError, DecodeError, DuplicateKindError
+from picante._core.ingredient import Ingredient
+from picante._core.restore import Restore
+from picante._core.runtime import Runtime
+from picante.persist.files import Path, read_limited
+from picante.persist.fingerprint import Fingerprints
+from picante.persist.format import DamagedError, Index, checksum_of, read_index
+from picante.persist.known import KnownClasses, fingerprint_of, section_type
+from picante.persist.options import CacheLoadOptions, OnCorruptCache, Progress, Slices
+
+__all__ = ["load_cache"]
+
+logger = logging.getLogger("picante.persist")
+
+BATCH = 64  # records between two looks at the clock
+
+
+async def load_cache(
+    path: Path,
+    runtime: Runtime,
+    ingredients: Iterable[Ingredient],
+    options: CacheLoadOptions | None = None,
+    *,
+    db: Any = None,
+    progress: Progress | None = None,
+) -> bool:
+    """Load what was saved at `path` into the database of `runtime`: all of it or nothing.
+
+    An empty database becomes what was saved, at the revision at which it was saved. For any other this is a change
+    like any other, at the next revision: what the file lacks is removed, views and snapshots keep what they see.
+    Memos whose code has changed since run again when they are asked for, and so do those that depend on them, as far as
+    values differ. Values are decoded when they are first read.
+
+    Args:
+        path: the file.
+        runtime: that of the database; not of a snapshot.
+        ingredients: what to load into.
+        options: limits, and what to do with a file that cannot be used.
+        db: asked for the classes that records name, besides those in annotations of the ingredients.
+        progress: called now and then with how many records are checked, of how many; in the event loop.
+
+    Returns:
+        Whether there was a file, and it was loaded (r[persist.load-return]).
+
+    Raises:
+        CacheCorruptError: the file is damaged, of another version, or of another program, and `on_corrupt` is `ERROR`.
+        PersistenceError: the system refuses to read it.
+        SnapshotFrozenError, WriteInQueryError: this is no place for a change.
+    """
+    options = CacheLoadOptions() if options is None else options
+    by_kind: dict[int, Ingredient] = {}
+    for ingredient in ingredients:
+        other = by_kind.setdefault(ingredient.kind, ingredient)
+        if other is not ingredient:
+            raise DuplicateKindError(kind=ingredient.kind, name=ingredient.name, other=other.name)
+    try:
+        data = await asyncio.to_thread(read_limited, path, options.max_bytes)
+        if data is None:
+            return False
+        try:
+            n_records = await _load(path, data, runtime, by_kind, db, progress)
+        except (DamagedError, DecodeError) as error:
+            raise CacheCorruptError(path=path, reason=str(error).rstrip(".")) from error
+    except CacheCorruptError as error:
+        if options.on_corrupt is OnCorruptCache.ERROR:
+            raise
+        logger.warning("%s", error, extra={"path": path, "policy": options.on_corrupt.value})
+        if options.on_corrupt is OnCorruptCache.DELETE:
+            with suppress(OSError):
+                os.unlink(path)
+        return False
+    revision = int(runtime.current_revision)
+    logger.info(
+        "loaded %d records from %s at revision %d",
+        n_records,
+        path,
+        revision,
+        extra={"path": path, "records": n_records, "revision": revision},
+    )
+    return True
+
+
+async def _load(
+    path: Path,
+    data: bytes,
+    runtime: Runtime,
+    by_kind: dict[int, Ingredient],
+    db: Any,
+    progress: Progress | None,
+) -> int:
+    """Check everything, then put it in place; how many records there were."""
+    index = read_index(data)
+    await _verify(data, index)
+    restore = Restore(
+        runtime, data, index.names, index.revision, db=KnownClasses(by_kind.values(), db)
+    )
+    shared = Fingerprints()
+    seen = set()
+    for section, start in zip(index.sections, index.offsets(), strict=False):
+        ingredient = by_kind.get(section.kind)
+        if ingredient is None:
+            logger.warning(
+                "the cache %s has records of %s, which this database does not have",
+                path,
+                section.name,
+                extra={"path": path, "kind": section.kind},
+            )
+            restore.add(None, section.type, start, start + section.size, section.n_records)
+            continue
+        seen.add(section.kind)
+        if ingredient.name != section.name:
+            raise DamagedError(
+                f"its section of kind {section.kind} is that of {section.name}, and not of {ingredient.name}"
+            )
+        if section_type(ingredient) != section.type:
+            raise DamagedError(f"its section of {section.name} is of the type {section.type}")
+        restore.add(
+            ingredient,
+            section.type,
+            start,
+            start + section.size,
+            section.n_records,
+            rerun=section.fingerprint != fingerprint_of(ingredient, shared),
+        )
+    end = index.offsets()[-1]
+    for kind, ingredient in by_kind.items():
+        if kind not in seen:
+            restore.add(ingredient, section_type(ingredient), end, end, 0)
+    n_records = sum(section.n_records for section in index.sections)
+    n_checked = 0
+    slices = Slices()
+    while restore.step(BATCH):
+        n_checked = min(n_checked + BATCH, n_records)
+        if slices.is_over():
+            if progress is not None:
+                progress(n_checked, n_records)
+            await asyncio.sleep(0)
+    restore.commit()
+    if progress is not None:
+        progress(n_records, n_records)
+    if restore.n_left_out:
+        examples = "".join(f"\n  {what}: {why}" for what, why in restore.left_out)
+        logger.warning(
+            "%d records of the cache %s are left out: they name what is not known here, or depend on such a record%s",
+            restore.n_left_out,
+            path,
+            examples,
+            extra={"path": path, "records": restore.n_left_out},
+        )
+    return n_records
+
+
+async def _verify(data: bytes, index: Index) -> None:
+    """Check the checksums of all sections, beside the event loop."""
+    for section, start in zip(index.sections, index.offsets(), strict=False):
+        checksum = await asyncio.to_thread(checksum_of, data, start, start + section.size)
+        if checksum != section.checksum:
+            raise DamagedError(f"the checksum of its section of {section.name} is wrong")
