@@ -59,6 +59,7 @@ ORDER = (
     "binding",
     "tracked",
     "record",
+    "records",
     "dump",
     "install",
     "restore",

@@ -56,6 +56,7 @@ A module may import and ``cimport`` only what stands above it:
 ``binding``     which ingredient a definition has in a database
 ``tracked``     the call of a tracked query: from arguments to a key
 ``record``      the getters of records: ``file.content(db)``
+``records``     how a stored record is written
 ``dump``        what is stored of a database, as records
 ``install``     putting stored outcomes in place, all at once
 ``restore``     checking stored records, and bringing them back

@@ -1,50 +1,15 @@
 """What is stored of a database."""
 
 cimport cython
-from cpython.ref cimport PyObject
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t
 
 from picante._core.buffer cimport Buffer
 from picante._core.ingredient cimport Ingredient
 from picante._core.node cimport Node
 from picante._core.pack cimport Packer
+from picante._core.records cimport Dependency, Record
 from picante._core.runtime cimport Runtime
 from picante._core.store cimport Store, View
-
-
-cdef enum Fate:
-    UNDECIDED
-    LOOKED_AT   # what it depends on is being looked at
-    STORED
-    DROPPED
-
-
-cdef enum:
-    # Of which part of a record a dependency is; fields: their position.
-    WHOLE = -1     # the record itself
-    PRESENCE_PART = -2
-    OUTSIDE_PART = -3
-    MEMBERS_PART = -4  # which keys an input has
-
-
-cdef struct Dependency:
-    int64_t record    # the index of the record, of MEMBERS_PART that of the section; -1: there is none
-    int32_t part
-    bint is_fresh     # it is as it was read
-
-
-cdef struct Record:
-    PyObject *node          # borrowed from `nodes`; of an interned value NULL
-    Py_ssize_t start        # where its key stands in `packed`, ...
-    Py_ssize_t value        # ... its value, ...
-    Py_ssize_t end          # ... and where that ends
-    Py_ssize_t first_dep
-    uint32_t n_deps
-    uint32_t section
-    uint64_t changed_at
-    uint64_t verified_at
-    int64_t number          # by which the file names it, once that is settled
-    Fate fate
 
 
 @cython.final
@@ -109,4 +74,3 @@ cdef class Dump:
     cdef int link(self, Node dep, Dependency *found) except -1
     cdef Py_ssize_t room_for_records(self) except -2
     cdef int decide_one(self, Py_ssize_t index) except -1
-    cdef int write(self, Buffer out, Record *record) except -1

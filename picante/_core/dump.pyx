@@ -13,13 +13,13 @@ cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.list cimport PyList_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
+from cpython.ref cimport PyObject
+from libc.stdint cimport uint32_t, uint64_t
 
-from picante._core.buffer cimport put, put_bytes, put_head, put_int, put_unsigned
 from picante._core.derived cimport DerivedIngredient
 from picante._core.errors import DuplicateKindError, EncodeError, ForeignDatabaseError
-from picante._core.frame cimport OUTSIDE
 from picante._core.ingredient cimport describe_key
-from picante._core.input cimport PRESENCE, InputIngredient
+from picante._core.input cimport InputIngredient
 from picante._core.interned cimport InternedIngredient
 from picante._core.key cimport Key
 from picante._core.node cimport (
@@ -27,6 +27,7 @@ from picante._core.node cimport (
     holds_at, record_of,
 )
 from picante._core.packed cimport opened
+from picante._core.records cimport DROPPED, LOOKED_AT, MEMBERS_PART, STORED, UNDECIDED, WHOLE, part_of, write_record
 from picante._core.runtime cimport view_of
 from picante._core.store cimport enter_view, leave_view
 from picante._core.verify cimport Outcome, outcome_at
@@ -389,7 +390,7 @@ cdef class Dump:
             record = record_of(dep)
             if record is not None:
                 found.record = self.index.get(<size_t> <PyObject *> record, -1)
-                found.part = _part_of(record, dep)
+                found.part = part_of(record, dep)
         else:
             found.record = self.index.get(<size_t> <PyObject *> dep, -1)
         return 0
@@ -461,51 +462,13 @@ cdef class Dump:
             if record.section != self.current:
                 break
             if record.fate == STORED:
-                self.write(out, record)
+                write_record(out, record, self.records, self.deps, self.packed, self.scratch)
                 n -= 1
             self.written += 1
         if out.size == 0:
             self.current += 1
             return None
         return PyBytes_FromStringAndSize(<char *> out.data, out.size)
-
-    cdef int write(self, Buffer out, Record *record) except -1:
-        cdef Buffer record_bytes = self.scratch
-        cdef Dependency *dep
-        cdef uint64_t number
-        cdef uint32_t i
-        record_bytes.reset()
-        if record.node != NULL:
-            put_unsigned(record_bytes, record.value - record.start)
-            put_bytes(record_bytes, self.packed.data + record.start, record.value - record.start)
-            put_unsigned(record_bytes, record.changed_at)
-            if (<Table> (<Node> record.node).table).derived:
-                put_unsigned(record_bytes, record.verified_at)
-                put_array(record_bytes, record.n_deps)
-                for i in range(record.n_deps):
-                    dep = &self.deps[record.first_dep + i]
-                    number = dep.record if dep.part == MEMBERS_PART else self.records[dep.record].number
-                    if dep.part != WHOLE:
-                        put_array(record_bytes, 2)
-                    put_unsigned(record_bytes, 2 * number + (not dep.is_fresh))
-                    if dep.part != WHOLE:
-                        put_int(record_bytes, dep.part)
-        put_bytes(record_bytes, self.packed.data + record.value, record.end - record.value)
-        put_head(out, 0xC4, 0xC5, record_bytes.size)
-        return put_bytes(out, record_bytes.data, record_bytes.size)
-
-
-cdef int put_array(Buffer out, Py_ssize_t n) except -1:
-    if n < 16:
-        return put(out, <unsigned char> (0x90 | n), 0, 0)
-    return put_head(out, 0, 0xDC, n)
-
-
-cdef int _part_of(Node record, Node part) except -100:
-    for name, each in record.parts.items():
-        if each is part:
-            return PRESENCE_PART if name == PRESENCE else OUTSIDE_PART if name == OUTSIDE else <int> name
-    return -1
 
 
 def _ordinal(node):

@@ -1,8 +1,6 @@
 from collections.abc import Iterable
 from typing import Any, final
 
-from _typeshed import ReadableBuffer
-
 from picante._core.ingredient import Ingredient
 from picante._core.key import Revision
 from picante._core.runtime import Runtime
@@ -12,7 +10,7 @@ class Restore:
     def __init__(
         self,
         runtime: Runtime,
-        data: ReadableBuffer,
+        data: bytes,
         names: Iterable[tuple[str, int]],
         revision: int,
         *,

@@ -13,7 +13,6 @@ from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.ref cimport PyObject
 
 from picante._core.check cimport check_structure, check_value
-from picante._core.dump cimport MEMBERS_PART, OUTSIDE_PART, PRESENCE_PART, WHOLE
 from picante._core.errors import DecodeError, EncodeError, ForeignDatabaseError
 from picante._core.events import RevisionSet
 from picante._core.frame cimport OUTSIDE
@@ -23,6 +22,7 @@ from picante._core.install cimport Part, Place, install
 from picante._core.interned cimport InternedIngredient
 from picante._core.key import Revision
 from picante._core.node cimport PART, VALUE, begin_transition, end_transition, ensure_node
+from picante._core.records cimport MEMBERS_PART, OUTSIDE_PART, PRESENCE_PART, WHOLE
 from picante._core.runtime cimport Runtime
 from picante._core.store cimport sweep
 from picante._core.stored cimport new_source
