@@ -15,6 +15,7 @@ What is checked (design: one mechanism, versions and views):
   earlier run read the same input facts, however indirectly, and none of them has changed between the two
   (`Runner.unjustified`). Where nothing overlaps, `Memos` says exactly what has to run: early cutoff, order
   of verification, and events included.
+* *Snapshots.* All of this holds for who reads through a snapshot, at the revision at which that was taken.
 * *Ends.* Nobody waits for ever, and afterwards no outcome is kept but the present ones.
 """
 
@@ -38,6 +39,8 @@ from picante import (
     Key,
     Ready,
     Runtime,
+    Snapshot,
+    SnapshotClosedError,
     Touch,
 )
 from picante.events import (
@@ -47,6 +50,7 @@ from picante.events import (
     QueryInvalidated,
     RevisionBumped,
 )
+from picante.inflight import shared_cache
 
 INPUT, ASYNC, PLAIN, WORDS = 1, 2, 3, 4  # kinds
 
@@ -210,7 +214,7 @@ class Reference:
 
     def compute(self, i: int) -> Outcome:
         reads: list[Read] = []
-        facts: set[Fact] = set()
+        facts: set[Fact] = {("outside", i)}  # what it reads elsewhere, see `actors`
         asked: set[int] = {i}
         fleeting = False
 
@@ -258,6 +262,7 @@ class Reference:
             fleeting = True
         reads = list(dict.fromkeys(reads))
         shown = None if error is None else (type(error).__name__, *error.args)
+        error = None  # its traceback has this frame, and by that all who called it
         return Outcome(value, shown, reads, frozenset(facts), frozenset(asked), fleeting)
 
 
@@ -548,6 +553,7 @@ class Runner:
     program: Program
     exact: bool = False  # each access ends before anything else happens: predict the runs
     failing: set[int] = field(default_factory=set)  # queries that fail now, for a reason outside
+    ordered: bool = True  # the loop starts the two sides of a `gather` in order
 
     def __post_init__(self) -> None:
         queries = self.program.queries
@@ -573,6 +579,7 @@ class Runner:
         self.outcomes: dict[tuple[int, int], Any] = {}
         self.names: dict[tuple[int, int], Any] = {}
         self.values: weakref.WeakSet[Value] = weakref.WeakSet()
+        self.snapshots: list[tuple[Any, int]] = []  # each with its revision
         self.failed_outside: set[int] = set()  # no interval reaches over one of their failures
         self.problem: WrongError | None = None
 
@@ -765,6 +772,11 @@ class Runner:
             self.start_reader(head, args[0])
         elif head == "peek":
             self.peek(args[0])
+        elif head == "snapshot":
+            self.take_snapshot(self.db, self.history.present)
+        elif head in {"read_at", "touch_at", "peek_at", "snapshot_at", "close_at", "drop_at"}:
+            if self.snapshots:
+                self.act_at(head, args[0] % len(self.snapshots), *args[1:])
         elif head == "cancel":
             running = [each for each in self.readers if not each.task.done()]
             if running:
@@ -780,14 +792,41 @@ class Runner:
         if self.db.runtime.current_revision != self.history.present:
             raise WrongError(f"{action} ends at {self.db.runtime.current_revision!r}")
 
-    def start_reader(self, how: str, i: int) -> None:
+    def act_at(self, head: str, which: int, *args: int) -> None:
+        """An action on one of the snapshots."""
+        snapshot, revision = self.snapshots[which]
+        if head in {"read_at", "touch_at"}:
+            self.start_reader(head.removesuffix("_at"), args[0], snapshot, revision)
+        elif head == "peek_at":
+            self.peek(args[0], snapshot, revision)
+        elif head == "snapshot_at":
+            self.take_snapshot(snapshot, revision)
+        else:
+            del self.snapshots[which]
+            if head == "close_at":  # else it is up to the readers that still use it
+                snapshot.close()
+
+    def take_snapshot(self, db: Any, revision: int) -> None:
+        try:
+            Snapshot.from_database(db).send(None)
+        except StopIteration as taken:
+            self.snapshots.append((taken.value, revision))
+        else:
+            raise WrongError("taking a snapshot has awaited something")
+
+    def start_reader(self, how: str, i: int, db: Any = None, revision: int | None = None) -> None:
         query = self.derived[self.plain[i]]
+        ask = query.get if how == "read" else query.touch
 
         async def read() -> Any:
-            reader.revision = self.history.present
+            reader.revision = self.history.present if revision is None else revision
             self.at.set(reader.revision)
             try:
-                got = await (query.get if how == "read" else query.touch)(self.db, i)
+                got = await ask(self.db if db is None else db, i)
+            except SnapshotClosedError:
+                if db is None or db in [snapshot for snapshot, _ in self.snapshots]:
+                    raise
+                return  # it was closed before this began
             except Exception as error:
                 got = error
             if how == "read":
@@ -799,13 +838,15 @@ class Runner:
         reader.task = asyncio.ensure_future(read())
         self.readers.append(reader)
 
-    def peek(self, i: int) -> None:
+    def peek(self, i: int, db: Any = None, revision: int = 0) -> None:
+        if db is None:
+            db, revision = self.db, self.history.present
         try:
-            found = self.derived[self.plain[i]].peek(self.db, i)
+            found = self.derived[self.plain[i]].peek(db, i)
         except Exception as error:
             found = error.__cause__
         if found is not None:
-            self.check_value(i, self.history.present, found)
+            self.check_value(i, revision, found)
 
     def check_value(self, i: int, revision: int, got: Any) -> None:
         if self.outcomes.setdefault((i, revision), got) is not got:
@@ -855,7 +896,8 @@ class Runner:
             self.check_name(i, state.changed_at, state.verified_at)
             reads = [(dep.kind, dep.key) for dep in state.deps if dep.kind != WORDS]
             named = list(dict.fromkeys(self.dep(read) for read in wanted.reads))
-            if reads != named:
+            both = not self.ordered and "both" in heads(self.program.queries[i].ops)
+            if set(reads) != set(named) if both else reads != named:
                 raise WrongError(f"the cell of {i} shows the dependencies {reads}, not {named}")
 
     def dep(self, read: Read) -> tuple[int, Any]:
@@ -929,27 +971,38 @@ class Runner:
         self.readers.clear()
         self.check_cells()
         everything = range(len(self.plain))
+        for snapshot, revision in self.snapshots:
+            for i in everything:
+                self.start_reader("read", i, snapshot, revision)
+            await self.finish_readers()
+            snapshot.close()
+        self.snapshots.clear()
         for _ in range(2):
             self.ran.clear()
             for i in everything:
                 self.start_reader("read", i)
-            await settle()
-            while self.gates.waiting:
-                self.gates.release(-1)
-                await settle()
-            self.raise_problem()
-            for reader in self.readers:
-                if not reader.task.done():
-                    raise WrongError(f"the last reader of {reader.query} waits for ever")
-                reader.task.result()
-            self.readers.clear()
+            await self.finish_readers()
         if self.ran:
             raise WrongError(f"{self.ran} ran although nothing had happened")
         self.outcomes.clear()
+        shared_cache.clear()
         kept = len(self.values)
         most = len(everything) + len(self.history.state)
         if kept > most:
             raise WrongError(f"{kept} values are kept, of at most {most} that are present")
+
+    async def finish_readers(self) -> None:
+        """Let the last readers end, which nobody disturbs."""
+        await settle()
+        while self.gates.waiting:
+            self.gates.release(-1)
+            await settle()
+        self.raise_problem()
+        for reader in self.readers:
+            if not reader.task.done():
+                raise WrongError(f"the last reader of {reader.query} waits for ever")
+            reader.task.result()
+        self.readers.clear()
 
 
 def missing_error(error: InputNotFoundError) -> MissingError:
@@ -973,6 +1026,7 @@ class Taste:
     bumps: int = 2  # of 12 writes, or more, so many only begin a revision
     overlap: bool = True
     transient: bool = False
+    snapshots: float = 0.0  # of the actions that are no writes
 
 
 def make_program(rng: random.Random, taste: Taste) -> Program:
@@ -1044,6 +1098,8 @@ def make_action(rng: random.Random, taste: Taste, n_queries: int) -> Action:
         return {"remove": ("remove", key), "bump": ("bump",), "jump": ("jump", rng.randint(0, 3))}[
             head
         ]
+    if taste.snapshots and rng.random() < taste.snapshots:
+        return make_snapshot_action(rng, n_queries)
     # The last queries see the most.
     i = n_queries - 1 - min(rng.randrange(n_queries), rng.randrange(n_queries))
     kinds = ["read"] * 8 + ["touch", "peek"]
@@ -1057,6 +1113,19 @@ def make_action(rng: random.Random, taste: Taste, n_queries: int) -> Action:
     if head == "toggle":
         return (head, rng.randrange(n_queries))
     return (head, i)
+
+
+def make_snapshot_action(rng: random.Random, n_queries: int) -> Action:
+    head = rng.choice(
+        ["snapshot"] * 3
+        + ["read_at"] * 8
+        + ["touch_at", "peek_at", "snapshot_at", "close_at", "close_at", "drop_at"]
+    )
+    if head == "snapshot":
+        return (head,)
+    i = n_queries - 1 - min(rng.randrange(n_queries), rng.randrange(n_queries))
+    which = rng.randrange(8)
+    return (head, which, i) if head in {"read_at", "touch_at", "peek_at"} else (head, which)
 
 
 # -- running and shrinking them
@@ -1134,6 +1203,7 @@ def simpler(program: Program) -> Iterator[Program]:
         for i in range(0, len(actions) - size + 1, max(1, size // 2)):
             yield replace(program, actions=actions[:i] + actions[i + size :])
     used = {action[1] for action in actions if action[0] in {"read", "touch", "peek", "toggle"}}
+    used |= {action[2] for action in actions if action[0] in {"read_at", "touch_at", "peek_at"}}
     if len(queries) > 1 and len(queries) - 1 not in used:
         yield replace(program, queries=queries[:-1])
     for i, query in enumerate(queries):

@@ -24,6 +24,20 @@ KINDS = {
     "transient and busy": (Taste(transient=True, pauses=0.7, queries=4, inputs=2, bumps=20), USUAL),
     "sequential": (Taste(overlap=False, actions=16), EXACT),
     "sequential and failing": (Taste(overlap=False, failures=0.4, inputs=3), EXACT),
+    "snapshots": (Taste(snapshots=0.5), USUAL),
+    "snapshots and busy": (
+        Taste(snapshots=0.5, pauses=0.8, writes=0.5, inputs=2, queries=4),
+        USUAL,
+    ),
+    "snapshots and failing": (Taste(snapshots=0.4, failures=0.5, inputs=2, queries=4), USUAL),
+    "snapshots and transient": (
+        Taste(snapshots=0.4, transient=True, pauses=0.7, inputs=2, queries=4),
+        USUAL,
+    ),
+    "snapshots and giving up": (
+        Taste(snapshots=0.4, abandon=0.3, pauses=0.6, queries=5, inputs=2, bumps=6),
+        USUAL,
+    ),
     "eager": (Taste(), EAGER),
     "eager and giving up": (Taste(abandon=0.3, pauses=0.6, queries=5, inputs=2), EAGER),
 }
