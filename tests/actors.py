@@ -249,9 +249,8 @@ class Actors(Runner):
                 if value is not None:
                     self.input.set(self.db, key, self.value(value))
                     pending[key] = value
-                elif self.input.remove(
-                    self.db, key
-                ):  # else there is nothing that would have to wait
+                else:
+                    self.input.remove(self.db, key)
                     pending[key] = value
                 found = self.input.get(self.db, key)
                 if (None if found is None else found.n) != value:

@@ -451,16 +451,8 @@ LARGE = {
 }
 
 
-# The event loop is told of an error where there is none: who verifies a group is cancelled.
-KNOWN = {"a group that is verified and cancelled", "a group that is verified through a snapshot"}
-
-
 def marked(large: set[str]) -> list[Any]:
-    known = pytest.mark.xfail(raises=InterleavingError)
-    return [
-        pytest.param(name, marks=[pytest.mark.slow] * (name in large) + [known] * (name in KNOWN))
-        for name in CASES
-    ]
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name in large)) for name in CASES]
 
 
 @pytest.mark.parametrize("name", marked(LARGE))

@@ -165,17 +165,17 @@ cdef Version _version(Frame frame, uint32_t outcome, object value, uint64_t name
     return version
 
 
-cdef int release_reads(Store store, Frame frame) except -1:
+cdef int release_reads(Store store, Frame frame, bint in_snapshot) except -1:
     """What an ended frame has read, and what it was for, may be of use to nobody any more: absent slots, for one."""
     cdef Node node
     cdef Version version
     for node in frame.nodes:
         if node.flags & FAILED:
-            _restore_traceback(node.value)
+            _restore_traceback(node.value, in_snapshot)
         if node.history is not None:
             for version in list(node.history):
                 if version.flags & FAILED:
-                    _restore_traceback(version.value)
+                    _restore_traceback(version.value, in_snapshot)
         if may_be_idle(node):
             store.idle.append(node)
     if may_be_idle(frame.node):
@@ -213,10 +213,27 @@ cdef Failure _failure(Frame frame, object error):
     return failure
 
 
-cdef int _restore_traceback(Failure failure) except -1:
+cdef int _restore_traceback(Failure failure, bint in_snapshot) except -1:
     """Let the exception forget the way that it has gone: who has caught it would live as long as the failure."""
+    if in_snapshot:
+        clear_frames(failure.traceback)
     if failure.error.__traceback__ is not failure.traceback:
         failure.error.__traceback__ = failure.traceback
+    return 0
+
+
+cdef int clear_frames(object traceback) except -1:
+    """Let go of the local variables of all that has come to its end: they refer to a snapshot, which is to go when it
+    is dropped. From 3.12 on a frame keeps those that it was called from, too."""
+    while traceback is not None:
+        frame = traceback.tb_frame
+        while frame is not None:
+            try:
+                frame.clear()
+            except RuntimeError:
+                pass  # it is running
+            frame = frame.f_back
+        traceback = traceback.tb_next
     return 0
 
 

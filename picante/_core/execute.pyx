@@ -17,7 +17,6 @@ next computation *hops*: it runs as a task of its own, on an empty stack, and it
 
 cimport cython
 from functools import partial
-from traceback import clear_frames
 
 from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit, PyContextVar_Set
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
@@ -28,7 +27,7 @@ from picante._core.awaitable cimport (
     PYGEN_ERROR, PYGEN_NEXT, PYGEN_RETURN, PyObject_SelfIter, awaitable_iterator, is_awaitable, is_one_shot,
     picante_forbid_new, picante_set_slots, stop_with, take_raised, thrown_exception,
 )
-from picante._core.commit cimport NO_RESULTS, commit, failure_of, one_shot_error, release_reads
+from picante._core.commit cimport NO_RESULTS, clear_frames, commit, failure_of, one_shot_error, release_reads
 from picante._core.frame cimport (
     abandon_frame, add_waiter, begin_frame, end_frame, find_cycle, frame_at, frame_var, remove_waiter, running_loop,
     stands_still, wake, watch,
@@ -382,8 +381,8 @@ cdef class Driver:
             if frame.entry is not None:
                 finish_entry(frame, self.view)
             if outcome == FAILED and self.runtime.view is not None:
-                clear_frames(value.__traceback__)  # they refer to the snapshot, which is to go when it is dropped
-            release_reads(self.store, frame)
+                clear_frames(value.__traceback__)
+            release_reads(self.store, frame, self.runtime.view is not None)
             if outcome == VALUE:
                 if self.runtime.view is not None:
                     offer(self.store, node, self.view)
@@ -432,7 +431,7 @@ cdef class Driver:
             if frame is not None:
                 self.frame = None
                 waiters = end_frame(frame)
-                release_reads(self.store, frame)
+                release_reads(self.store, frame, self.runtime.view is not None)
             if may_be_idle(self.node):
                 self.store.idle.append(self.node)
             self.walk = self.node = None

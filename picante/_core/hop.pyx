@@ -38,9 +38,10 @@ cdef object error_of(task):
 
 def end_hop(future, task):
     """Tell who awaits `future`. A task that somebody else has cancelled is no bad news: it is started again."""
+    from asyncio import CancelledError
     error = error_of(task)
     if future.done():
-        if error is not None and not task.cancelled():
+        if error is not None and not isinstance(error, CancelledError):
             task.get_loop().call_exception_handler({
                 "message": "A query whose caller is gone has ended without a result", "exception": error, "task": task,
             })

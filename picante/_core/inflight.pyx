@@ -183,7 +183,7 @@ cdef class InFlightGuard:
             let_go(self.holder, frame)
         waiters = end_frame(frame)
         try:
-            release_reads(self.store, frame)
+            release_reads(self.store, frame, False)
             leave_view(self.store, self.view)
             sweep(self.store)
         finally:

@@ -40,9 +40,14 @@ cdef class Ingredient:
     cdef int adopt(self, Store store) except -1
 
 
+cdef inline bint is_remembered(Ingredient ingredient, object db) noexcept:
+    """Whether `db` is the database itself that the ingredient remembers, and not a snapshot of it."""
+    return ingredient.database is not None and picante_referent(<PyObject *> ingredient.database) == <PyObject *> db
+
+
 cdef inline Runtime runtime_of(Ingredient ingredient, object db):
     """The runtime through which `db` reads the records of `ingredient`."""
-    if ingredient.database is not None and picante_referent(<PyObject *> ingredient.database) == <PyObject *> db:
+    if is_remembered(ingredient, db):
         return ingredient.runtime
     return ingredient.bind(db)
 

@@ -18,6 +18,7 @@ from picante._core.binding cimport (
 from picante._core.errors import InputNotFoundError
 from picante._core.frame cimport n_running
 from picante._core.ids cimport Handle
+from picante._core.ingredient cimport is_remembered
 from picante._core.input cimport InputIngredient
 from picante._core.interned cimport InternedIngredient
 
@@ -78,7 +79,7 @@ cdef class Getter:
     cdef object read_interned(self, object handle, object db):
         cdef InternedIngredient ingredient = ingredient_for(self.binding, db)
         cdef Py_ssize_t id = (<Handle> handle)._id
-        if n_running or id >= len(ingredient.values):
+        if n_running or id >= len(ingredient.values) or not is_remembered(ingredient, db):
             value = ingredient.get(db, id)
         else:
             value = ingredient.values[id]
@@ -121,6 +122,7 @@ cdef PyObject *call_getter(PyObject *callee, PyObject **args, size_t nargsf, PyO
 
 cdef Getter _sample = Getter.__new__(Getter)
 picante_set_vectorcall(Getter, <char *> &_sample.vectorcall - <char *> <PyObject *> _sample)
+_sample = None
 
 
 def interned_value(Binding keys not None, Handle handle not None, default):

@@ -61,7 +61,7 @@ cdef class Tracked:
         return PyVectorcall_Call(self, args, kwargs)
 
     def __repr__(self):
-        return f"<query {self.binding.name}>"
+        return "<query without a function>" if self.binding is None else f"<query {self.binding.name}>"
 
     def __reduce__(self):
         return self.__qualname__  # by name, as functions are
@@ -254,6 +254,7 @@ cdef PyObject *call_generally(Tracked self, PyObject **args, Py_ssize_t n, PyObj
 
 cdef Tracked _sample = Tracked.__new__(Tracked)
 picante_set_vectorcall(Tracked, <char *> &_sample.vectorcall - <char *> <PyObject *> _sample)
+_sample = None
 
 
 # -- from a key to a call
