@@ -133,7 +133,7 @@ cdef class DerivedIngredient(Ingredient):
         cdef Frame frame = current_frame()
         cdef Node node = find_node(self.table, key)
         if node is not None and node.flags & PACKED:
-            unpack_node(node)
+            unpack_node(node, runtime.store.present.revision)
         cdef View view = view_for(self, runtime, frame)
         cdef Outcome outcome
         if node is None or not outcome_at(node, view, &outcome):
@@ -161,7 +161,7 @@ cdef class DerivedIngredient(Ingredient):
         if started_at is not None:
             return Running(Revision(started_at))
         if node.flags & PACKED:
-            unpack_node(node)
+            unpack_node(node, self.store.present.revision)
         # All of one moment; encoding keys, below, may run anything.
         flags, value, changed_at, valid_since = node.flags, node.value, node.changed_at, node.valid_since
         verified_at = node.verified_at if node.flags & MARKED else self.store.present.revision
@@ -248,7 +248,7 @@ cdef class Fetch:
         if node is None:
             node = ensure_node(ingredient.table, self.key)
         elif node.flags & PACKED:
-            unpack_node(node)
+            unpack_node(node, runtime.store.present.revision)
         view = view_for(ingredient, runtime, frame)  # last: encoding a key may run anything
         if outcome_at(node, view, &outcome):
             if frame is not None:

@@ -7,21 +7,9 @@ from picante._core.buffer cimport Buffer
 from picante._core.ingredient cimport Ingredient
 from picante._core.node cimport Node
 from picante._core.pack cimport Packer
-from picante._core.records cimport Dependency, Record
+from picante._core.records cimport Dependency, Record, Section
 from picante._core.runtime cimport Runtime
 from picante._core.store cimport Store, View
-
-
-@cython.final
-cdef class Section:
-    """What is stored of one ingredient."""
-
-    cdef readonly Ingredient ingredient
-    cdef readonly str type           # "interned", "input" or "derived"
-    cdef readonly Py_ssize_t n_records
-    cdef list todo                   # its nodes, or its values, that are still to be looked at, the next one last
-    cdef Py_ssize_t first            # the index of its first record
-    cdef Py_ssize_t last             # ... and the one after its last
 
 
 @cython.final
@@ -51,7 +39,9 @@ cdef class Dump:
     cdef Py_ssize_t n_indexed    # how far each part of deciding has come
     cdef Py_ssize_t n_linked
     cdef Py_ssize_t n_decided
+    cdef Py_ssize_t n_numbered
     cdef Py_ssize_t n_stored
+    cdef bint has_cycle
     cdef Py_ssize_t room         # for how many more bytes of records there is room; -1: for all
     cdef object max_bytes
     cdef object max_records
@@ -71,6 +61,7 @@ cdef class Dump:
     cdef int add(self, Section section, Node node, key, value, bint has_value) except -1
     cdef int refuse(self, Ingredient ingredient, key, error) except -1
     cdef int keep_deps(self, Node node, object version) except -1
-    cdef int link(self, Node dep, Dependency *found) except -1
+    cdef int limit_ids(self, Section section, Py_ssize_t n) except -1
+    cdef bint drop_incomplete(self) except -1
     cdef Py_ssize_t room_for_records(self) except -2
     cdef int decide_one(self, Py_ssize_t index) except -1

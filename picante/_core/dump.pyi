@@ -1,22 +1,9 @@
 from collections.abc import Iterable
-from typing import Literal, final
+from typing import final
 
 from picante._core.ingredient import Ingredient
-from picante._core.key import QueryKindId
+from picante._core.records import Section
 from picante._core.runtime import Runtime
-
-@final
-class Section:
-    @property
-    def ingredient(self) -> Ingredient: ...
-    @property
-    def kind(self) -> QueryKindId: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def type(self) -> Literal["interned", "input", "derived"]: ...
-    @property
-    def n_records(self) -> int: ...
 
 @final
 class Dump:

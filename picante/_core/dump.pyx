@@ -17,17 +17,19 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
 from picante._core.derived cimport DerivedIngredient
-from picante._core.errors import DuplicateKindError, EncodeError, ForeignDatabaseError
+from picante._core.errors import DecodeError, DuplicateKindError, EncodeError, ForeignDatabaseError
 from picante._core.ingredient cimport describe_key
 from picante._core.input cimport InputIngredient
 from picante._core.interned cimport InternedIngredient
 from picante._core.key cimport Key
 from picante._core.node cimport (
-    NO_OUTCOME, PART, UNLINKED, VALUE, Table, Version, begin_transition, end_transition, find_version,
-    holds_at, record_of,
+    NO_OUTCOME, UNLINKED, VALUE, Table, Version, begin_transition, end_transition, find_version,
+    holds_at,
 )
 from picante._core.packed cimport opened
-from picante._core.records cimport DROPPED, LOOKED_AT, MEMBERS_PART, STORED, UNDECIDED, WHOLE, part_of, write_record
+from picante._core.records cimport (
+    DROPPED, LOOKED_AT, MEMBERS_PART, STORED, UNDECIDED, find_record, nodes_in_order, write_record,
+)
 from picante._core.runtime cimport view_of
 from picante._core.store cimport enter_view, leave_view
 from picante._core.verify cimport Outcome, outcome_at
@@ -35,20 +37,8 @@ from picante._core.verify cimport Outcome, outcome_at
 cdef enum:
     MAX_REPORTED = 20
     PER_RECORD = 32      # what a record takes at most besides its key and its value, in bytes, ...
+    PER_ID = 6           # ... of an interned value, ...
     PER_DEPENDENCY = 11  # ... and for each of its dependencies
-
-
-@cython.final
-cdef class Section:
-    """The records of one ingredient: how many there are, and of which type."""
-
-    @property
-    def kind(self):
-        return self.ingredient.kind
-
-    @property
-    def name(self):
-        return self.ingredient.name
 
 
 @cython.final
@@ -88,10 +78,11 @@ cdef class Dump:
         for ingredient in ingredients:
             if not isinstance(ingredient, Ingredient):
                 raise TypeError(f"Only ingredients can be stored, not {ingredient!r}.")
-            if seen.setdefault(ingredient.kind, ingredient) is not ingredient:
+            if ingredient.kind in seen:
                 raise DuplicateKindError(
                     kind=ingredient.kind, name=ingredient.name, other=seen[ingredient.kind].name
                 )
+            seen[ingredient.kind] = ingredient
             if (<Ingredient> ingredient).store is not None and (<Ingredient> ingredient).store is not self.store:
                 raise ForeignDatabaseError(
                     f"{ingredient.name} belongs to another database than the one that is stored.", name=ingredient.name
@@ -105,9 +96,12 @@ cdef class Dump:
                     if (<Ingredient> ingredient).table is not None:
                         self.section_of[<size_t> <PyObject *> (<Ingredient> ingredient).table] = len(self.all)
                     self.all.append(section)
+        self.current = -1
         self.view = view_of(runtime)  # last, as always
         enter_view(self.view)
-        self.current = -1
+        for section in self.all:
+            if section.type == "interned":
+                self.limit_ids(section, len((<InternedIngredient> section.ingredient).values))
 
     def __dealloc__(self):
         PyMem_Free(self.records)
@@ -179,14 +173,9 @@ cdef class Dump:
         cdef Table table = section.ingredient.table
         section.first = section.last = self.n_records
         if isinstance(section.ingredient, InternedIngredient):
-            section.todo = list((<InternedIngredient> section.ingredient).values)
-        elif table is None:
-            section.todo = []
+            section.todo = (<InternedIngredient> section.ingredient).values[:section.limit]
         else:
-            section.todo = list(table.plain.values())
-            section.todo += table.encoded.values()
-            if not table.in_order or table.plain and table.encoded:
-                section.todo.sort(key=_ordinal)
+            section.todo = [] if table is None else nodes_in_order(table, self.view)
         section.todo.reverse()
         return 0
 
@@ -197,15 +186,27 @@ cdef class Dump:
         return self.read_node(section, item)
 
     cdef int read_interned(self, Section section, value) except -1:
-        cdef Py_ssize_t before = self.n_records
-        if (self.max_records is None or before - section.first < self.max_records) and (
-            self.max_bytes is None or self.packed.size < self.max_bytes
+        cdef Py_ssize_t before = self.n_records, n = before - section.first
+        if (self.max_records is None or n < self.max_records) and (
+            self.max_bytes is None or self.packed.size + PER_ID * n < self.room_for_records()
         ):
             self.add(section, None, None, value, True)
-        if self.n_records == before:  # ids are positions: from here on there is none
-            self.n_over_limit += 1 + PyList_GET_SIZE(section.todo)
-            section.todo = []
-            self.packer.n_ids[int((<InternedIngredient> section.ingredient).handle_kind)] = before - section.first
+        if self.n_records > before:
+            return 0
+        # Ids are positions, so from here on there is none. Values that were packed before may hold some of them.
+        self.limit_ids(section, n)
+        section.todo = []
+        if self.current > 0:
+            self.n_records = self.packed.size = 0
+            self.n_unstorable = self.n_too_large = 0
+            self.nodes, self.unstorable = [], []
+            self.current = -1
+        return 0
+
+    cdef int limit_ids(self, Section section, Py_ssize_t n) except -1:
+        """Of the ids of an interned ingredient only the first `n` are stored."""
+        section.limit = n
+        self.packer.n_ids[int((<InternedIngredient> section.ingredient).handle_kind)] = n
         return 0
 
     cdef int read_node(self, Section section, Node node) except -1:
@@ -294,11 +295,13 @@ cdef class Dump:
             at_value = packed.size
             if has_value:
                 self.packer.pack_into(packed, opened(value))
-        except EncodeError as error:
+        except (EncodeError, DecodeError) as error:  # the latter of what was loaded and nobody could read
             packed.size = start
+            section.lacks_some = True
             return self.refuse(section.ingredient, key if node is not None else value, error)
         if self.max_record_bytes is not None and packed.size - start > self.max_record_bytes:
             packed.size = start
+            section.lacks_some = True
             self.n_too_large += 1
             return 0
         if self.n_records == self.records_capacity:
@@ -352,48 +355,52 @@ cdef class Dump:
                     raise MemoryError
             until = min(PyList_GET_SIZE(self.dep_nodes), self.n_linked + n)
             while self.n_linked < until:
-                self.link(self.dep_nodes[self.n_linked], &self.deps[self.n_linked])
+                find_record(
+                    self.all, self.section_of, self.index, self.dep_nodes[self.n_linked], &self.deps[self.n_linked]
+                )
                 self.deps[self.n_linked].is_fresh = self.fresh[self.n_linked]
                 self.n_linked += 1
             return True
-        if self.n_decided == 0:
-            self.room = self.room_for_records()
-        until = min(self.n_records, self.n_decided + n)
-        while self.n_decided < until:
-            record = &self.records[self.n_decided]
-            if record.fate == UNDECIDED:
-                self.decide_one(self.n_decided)
+        if self.n_decided < self.n_records:
+            if self.n_decided == 0:
+                self.room = self.room_for_records()
+            until = min(self.n_records, self.n_decided + n)
+            while self.n_decided < until:
+                if self.records[self.n_decided].fate == UNDECIDED:
+                    self.decide_one(self.n_decided)
+                self.n_decided += 1
+            return True
+        while self.has_cycle and self.drop_incomplete():
+            pass
+        self.has_cycle = False
+        until = min(self.n_records, self.n_numbered + n)
+        while self.n_numbered < until:
+            record = &self.records[self.n_numbered]
             if record.fate == STORED:
                 record.number = self.n_stored
                 self.n_stored += 1
-            self.n_decided += 1
+            self.n_numbered += 1
         self.current = self.written = 0
-        return self.n_decided < self.n_records
+        return self.n_numbered < self.n_records
 
-    cdef int link(self, Node dep, Dependency *found) except -1:
-        """Find the record of what was read."""
-        cdef Node record
-        cdef Section section
-        found.record = -1
-        found.part = WHOLE
-        at = None if dep is None else self.section_of.get(<size_t> dep.table)
-        if at is None:
-            return 0
-        section = self.all[at]
-        if isinstance(section.ingredient, InternedIngredient):
-            if dep.key < section.last - section.first:
-                found.record = section.first + <Py_ssize_t> dep.key
-        elif dep is section.ingredient.table.members:
-            found.record = at
-            found.part = MEMBERS_PART
-        elif dep.flags & PART:
-            record = record_of(dep)
-            if record is not None:
-                found.record = self.index.get(<size_t> <PyObject *> record, -1)
-                found.part = part_of(record, dep)
-        else:
-            found.record = self.index.get(<size_t> <PyObject *> dep, -1)
-        return 0
+    cdef bint drop_incomplete(self) except -1:
+        """Drop what depends on what was dropped, where dependencies go in circles; whether there was any."""
+        cdef Py_ssize_t i
+        cdef uint32_t k
+        cdef Dependency *dep
+        cdef Record *record
+        cdef bint found = False
+        for i in range(self.n_records):
+            record = &self.records[i]
+            for k in range(record.n_deps if record.fate == STORED else 0):
+                dep = &self.deps[record.first_dep + k]
+                if dep.part != MEMBERS_PART and self.records[dep.record].fate == DROPPED:
+                    record.fate = DROPPED
+                    self.n_incomplete += 1
+                    (<Section> self.all[record.section]).n_records -= 1
+                    found = True
+                    break
+        return found
 
     cdef Py_ssize_t room_for_records(self) except -2:
         """How many bytes the records may take, beside all that a file has besides; -1: as many as they want."""
@@ -426,7 +433,12 @@ cdef class Dump:
                     self.records[dep.record].fate == UNDECIDED or self.records[dep.record].fate == DROPPED
                 ):
                     break
-                position += 1  # one that is being looked at is the record itself, or depends on it by hand
+                if dep.part == MEMBERS_PART:
+                    if (<Section> self.all[dep.record]).lacks_some:
+                        dep.is_fresh = False  # what is stored has other members
+                elif self.records[dep.record].fate == LOOKED_AT and dep.record != path[-1]:
+                    self.has_cycle = True  # made by hand
+                position += 1
             positions[-1] = position
             if position < record.n_deps and dep.record >= 0 and self.records[dep.record].fate == UNDECIDED:
                 path.append(dep.record)
@@ -443,6 +455,7 @@ cdef class Dump:
                 self.max_records is not None and section.n_records >= self.max_records or 0 <= self.room < size
             ):
                 record.fate = DROPPED
+                section.lacks_some = True
                 self.n_over_limit += 1
             else:
                 record.fate = STORED
@@ -469,7 +482,3 @@ cdef class Dump:
             self.current += 1
             return None
         return PyBytes_FromStringAndSize(<char *> out.data, out.size)
-
-
-def _ordinal(node):
-    return (<Node> node).verified_at

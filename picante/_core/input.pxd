@@ -26,5 +26,6 @@ cdef class InputIngredient(Ingredient):
     cdef object not_found(self, key)
     cdef tuple value_now(self, Node slot)
     cdef tuple read(self, Runtime runtime, key)
+    cdef tuple found(self, Runtime runtime, key)
     cdef tuple read_at(self, Frame frame, Node node, Node slot, View view)
     cdef tuple value_at(self, Node slot, View view)

@@ -15,7 +15,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from picante._core.batch cimport Batch, current_batch, merged, n_open, pending_write
 from picante._core.change cimport Write
 from picante._core.equality cimport outcomes_equal, same
-from picante._core.errors import InputNotFoundError
+from picante._core.errors import DecodeError, InputNotFoundError
 from picante._core.frame cimport Frame, current_frame, record
 from picante._core.ingredient cimport describe_key, init_ingredient, runtime_of, view_for
 from picante._core.key cimport Key
@@ -29,6 +29,7 @@ from picante._core.runtime cimport Runtime
 from picante._core.store cimport Store, View, sweep
 
 cdef str PRESENCE = "presence"
+cdef object UNREADABLE = object()
 
 
 @cython.final
@@ -194,7 +195,7 @@ cdef class InputIngredient(Ingredient):
             if runtime.view is None and not n_open:
                 slot = find_node(self.table, key)
                 if slot is not None and slot.flags & PACKED:
-                    unpack_node(slot)
+                    unpack_node(slot, self.store.present.revision)
                 if slot is not None and slot.flags & (VALUE | PACKED) == VALUE:
                     return <object> PyTuple_GET_ITEM(slot.value, position)
             found = self.read(runtime, key)
@@ -211,7 +212,7 @@ cdef class InputIngredient(Ingredient):
         cdef Runtime runtime = runtime_of(self, db)
         cdef Frame frame = current_frame()
         if frame is None:
-            return self.read(runtime, key) is not None
+            return self.found(runtime, key) is not None
         cdef View view = view_for(self, runtime, frame)
         cdef Node slot = self.slot(key)
         return self.read_at(frame, self.part(slot, PRESENCE), slot, view) is not None
@@ -329,15 +330,18 @@ cdef class InputIngredient(Ingredient):
 
     cdef tuple read(self, Runtime runtime, key):
         """The value of `key` in a tuple, recorded as read, or None where it is absent."""
+        found = self.found(runtime, key)
+        return None if found is None else (opened(found[0]),)
+
+    cdef tuple found(self, Runtime runtime, key):
+        """The same with a value that may be packed."""
         cdef Frame frame = current_frame()
         # The view comes last: encoding a key may run anything.
         cdef Node slot = find_node(self.table, key) if frame is None else self.slot(key)
         cdef View view = view_for(self, runtime, frame)
         if frame is not None:
-            found = self.read_at(frame, slot, slot, view)
-        else:
-            found = self.value_now(slot) if runtime.view is None else self.value_at(slot, view)
-        return None if found is None else (opened(found[0]),)
+            return self.read_at(frame, slot, slot, view)
+        return self.value_now(slot) if runtime.view is None else self.value_at(slot, view)
 
     cdef tuple read_at(self, Frame frame, Node node, Node slot, View view):
         """Record that `node`, `slot` or a part of it, was read, and return the value of `slot` of the same moment."""
@@ -378,7 +382,7 @@ cdef bint compare_write(Write write) except -1:
                 raise ingredient.not_found(slot.key)
             write.value = merged(opened(slot.value), write.fields)
         is_same = slot.flags & OUTCOME == write.flags and (
-            write.flags == ABSENT or outcomes_equal(ingredient.eq, opened(slot.value), write.value)
+            write.flags == ABSENT or outcomes_equal(ingredient.eq, readable(slot.value), write.value)
         )
         if not is_same:
             write.parts = changed_parts(slot, write)
@@ -388,16 +392,26 @@ cdef bint compare_write(Write write) except -1:
         # The user's __eq__ has set this very input: once more.
 
 
+cdef object readable(object value):
+    """`value`, or UNREADABLE where it was loaded and cannot be decoded after all: so that it can be replaced."""
+    try:
+        return opened(value)
+    except DecodeError:
+        return UNREADABLE
+
+
 cdef list changed_parts(Node slot, Write write):
     """The parts of the slot that `write` changes."""
     cdef list changed = []
-    old = opened(slot.value)
+    old = readable(slot.value)
     write.n_parts = 0
     if slot.parts is None:
         return changed
     write.n_parts = len(slot.parts)
     for name, part in list(slot.parts.items()):
-        if (slot.flags ^ write.flags) & VALUE or name != PRESENCE and not same(old[name], write.value[name]):
+        if (slot.flags ^ write.flags) & VALUE or name != PRESENCE and (
+            old is UNREADABLE or not same(old[name], write.value[name])
+        ):
             changed.append(part)
     return changed
 

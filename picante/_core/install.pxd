@@ -27,6 +27,7 @@ cdef class Part:
 
     cdef Ingredient ingredient    # None: no section of this database, or of a kind that nobody asked for
     cdef str type
+    cdef bint lacks_some          # some of its records are left out
     cdef bint rerun               # the code of the query is another one: nothing holds before it has run
     cdef Py_ssize_t start
     cdef Py_ssize_t end

@@ -36,7 +36,9 @@ cdef int install(Store store, Source source, list parts, Place *places, uint64_t
     revision = store.present.revision + (0 if is_fresh else 1)
     if is_fresh:
         revision = max(revision, stored_at)
-    until = revision - 1 if revision else 0
+        if revision == 0:
+            revision = 1  # what holds up to the one before could not be said of the first
+    until = revision - 1
     if revision > store.present.revision:
         advance(store, revision)
     for part in parts:
@@ -172,8 +174,6 @@ cdef int place_memos(
         if part.rerun or place.verified_at < stored_at:
             node.flags |= MARKED | (UNLINKED if part.rerun else 0)
             node.verified_at = min(place.verified_at, until)
-            if revision == 0:
-                node.valid_since = 1  # there is no revision before the first
     return 0
 
 
@@ -197,6 +197,6 @@ cdef int draw_edges(Part part, uint64_t revision) except -1:
             edges[n].seen = dep.changed_at if is_fresh else NO_OUTCOME
             if not is_fresh and not node.flags & MARKED:
                 node.flags |= MARKED
-                node.verified_at = revision - 1 if revision else 0
+                node.verified_at = revision - 1
             n += 1
     return 0

@@ -361,7 +361,7 @@ cdef class Packer:
         if code == NAMED_TUPLE:
             return self.write_named_tuple(value, known, place)
         if code == HANDLE:
-            if self.n_ids is not None and (<Handle> value)._id >= self.n_ids.get(known.plan.shape, 1 << 32):
+            if self.n_ids is not None and (<Handle> value)._id >= self.n_ids.get(known.plan.shape, 0):
                 raise refusal(known.cls, place, "the value that it stands for is not stored")
             put(self.out, 0xD7, HANDLE, 1)
             self.out.reserve(8)

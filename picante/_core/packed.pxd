@@ -1,6 +1,7 @@
 """Loaded values that are not decoded yet."""
 
 cimport cython
+from libc.stdint cimport uint64_t
 
 from picante._core.node cimport Node
 from picante._core.stored cimport Source
@@ -17,7 +18,7 @@ cdef class Packed:
 
 
 cdef Packed new_packed(Source source, Py_ssize_t start, Py_ssize_t end)
-cdef int unpack_node(Node node) except -1
+cdef int unpack_node(Node node, uint64_t revision) except -1
 
 
 cdef inline object opened(object value):

@@ -7,7 +7,7 @@ the general one. Decoding may run the code of a user's codec; so it happens wher
 cimport cython
 
 from picante._core.errors import DecodeError
-from picante._core.node cimport PACKED, Table, drop_edges
+from picante._core.node cimport PACKED, Table, begin_transition, end_transition, mark_dependents
 from picante._core.unpack cimport unpack_value
 
 
@@ -31,12 +31,13 @@ cdef Packed new_packed(Source source, Py_ssize_t start, Py_ssize_t end):
     return packed
 
 
-cdef int unpack_node(Node node) except -1:
-    """Decode the value of `node`, which is flagged PACKED.
+cdef int unpack_node(Node node, uint64_t revision) except -1:
+    """Decode the value of `node`, which is flagged PACKED; `revision` is the present one.
 
-    What cannot be decoded after all (a codec refuses it, a class has changed) is no memo: the query runs again. An
-    input has nothing to fall back on.
+    What cannot be decoded after all (a codec refuses it, a class has changed) is no memo: the query runs again, and
+    what depends on it is verified. An input has nothing to fall back on.
     """
+    cdef bint collecting
     packed = node.value
     if type(packed) is not Packed:
         return 0
@@ -46,9 +47,13 @@ cdef int unpack_node(Node node) except -1:
         if not (<Table> node.table).derived:
             raise
         if node.value is packed:
+            collecting = begin_transition()
             node.flags = 0
             node.value = None
-            drop_edges(node)
+            all_marked = mark_dependents(node, revision)
+            end_transition(collecting)
+            if not all_marked:
+                raise MemoryError
         return 0
     if node.value is packed:
         node.flags &= ~PACKED

@@ -1,10 +1,13 @@
 """The records of a cache file, on their way there."""
 
+cimport cython
 from cpython.ref cimport PyObject
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from picante._core.buffer cimport Buffer
-from picante._core.node cimport Node
+from picante._core.ingredient cimport Ingredient
+from picante._core.node cimport Node, Table
+from picante._core.store cimport View
 
 
 cdef enum Fate:
@@ -42,9 +45,26 @@ cdef struct Record:
     Fate fate
 
 
+@cython.final
+cdef class Section:
+    """What is stored of one ingredient."""
+
+    cdef readonly Ingredient ingredient
+    cdef readonly str type           # "interned", "input" or "derived"
+    cdef readonly Py_ssize_t n_records
+    cdef bint lacks_some             # some of its records are not stored
+    cdef Py_ssize_t limit            # interned: how many values are stored at most
+    cdef list todo                   # its nodes, or its values, that are still to be looked at, the next one last
+    cdef Py_ssize_t first            # the index of its first record
+    cdef Py_ssize_t last             # ... and the one after its last
+
+
+cdef list nodes_in_order(Table table, View view)  # as of that view, in the order of insertion
+
+# Find what was read among the records. `index`: the address of a node -> the index of its record.
+cdef int find_record(list sections, dict section_of, dict index, Node dep, Dependency *found) except -1
+
 # Append a record to `out`. `packed` is where its key and its value stand, `scratch` is overwritten.
 cdef int write_record(
     Buffer out, Record *record, Record *records, Dependency *deps, Buffer packed, Buffer scratch
 ) except -1
-
-cdef int part_of(Node record, Node part) except -100  # of which part of `record` the node `part` is; WHOLE: of none

@@ -1,12 +1,72 @@
-"""How a record is written: its key, what is known of its outcome, what it depends on, its value.
+"""The records of a cache file: where they stand, what they depend on, how they are written.
 
-`docs/cache-format.md` describes it. Other records are named by their numbers, in the order of the file from 0 on.
+`docs/cache-format.md` describes how they look. A record has its key, what is known of its outcome, what it depends on,
+and its value. Other records are named by their numbers, in the order of the file from 0 on.
 """
+
+cimport cython
+from cpython.ref cimport PyObject
+from functools import partial
 
 from picante._core.buffer cimport put, put_bytes, put_head, put_int, put_unsigned
 from picante._core.frame cimport OUTSIDE
 from picante._core.input cimport PRESENCE
-from picante._core.node cimport Table
+from picante._core.interned cimport InternedIngredient
+from picante._core.node cimport PART, Version, find_version, record_of
+
+
+@cython.final
+cdef class Section:
+    """The records of one ingredient: how many there are, and of which type."""
+
+    @property
+    def kind(self):
+        return self.ingredient.kind
+
+    @property
+    def name(self):
+        return self.ingredient.name
+
+
+cdef list nodes_in_order(Table table, View view):
+    cdef list nodes = list(table.plain.values())
+    nodes += table.encoded.values()
+    if view.pinned or not table.in_order or table.plain and table.encoded:
+        nodes.sort(key=partial(_ordinal_at, view.revision))
+    return nodes
+
+
+def _ordinal_at(uint64_t revision, node):
+    """Where an input stood in the order of insertion."""
+    cdef Version version = None
+    if (<Node> node).valid_since > revision:
+        version = find_version(node, revision)
+    return (<Node> node).verified_at if version is None else version.ordinal
+
+
+cdef int find_record(list sections, dict section_of, dict index, Node dep, Dependency *found) except -1:
+    cdef Node record
+    cdef Section section
+    found.record = -1
+    found.part = WHOLE
+    at = None if dep is None else section_of.get(<size_t> dep.table)
+    if at is None:
+        return 0
+    section = sections[at]
+    if isinstance(section.ingredient, InternedIngredient):
+        if dep.key < section.last - section.first:
+            found.record = section.first + <Py_ssize_t> dep.key
+    elif dep is section.ingredient.table.members:
+        found.record = at
+        found.part = MEMBERS_PART
+    elif dep.flags & PART:
+        record = record_of(dep)
+        if record is not None:
+            found.record = index.get(<size_t> <PyObject *> record, -1)
+            found.part = _part_of(record, dep)
+    else:
+        found.record = index.get(<size_t> <PyObject *> dep, -1)
+    return 0
 
 
 cdef int write_record(
@@ -42,7 +102,7 @@ cdef int _put_array(Buffer out, Py_ssize_t n) except -1:
     return put_head(out, 0, 0xDC, n)
 
 
-cdef int part_of(Node record, Node part) except -100:
+cdef int _part_of(Node record, Node part) except -100:
     for name, each in record.parts.items():
         if each is part:
             return PRESENCE_PART if name == PRESENCE else OUTSIDE_PART if name == OUTSIDE else <int> name

@@ -23,6 +23,7 @@ cdef class Restore:
     cdef Place *places
     cdef Py_ssize_t n_records
     cdef Py_ssize_t current
+    cdef list unknown_handles     # kinds of handles whose values are not loaded
     cdef readonly list left_out   # (what, why): records that name what this process does not know; the first few
     cdef readonly Py_ssize_t n_left_out
 

@@ -15,6 +15,7 @@ from cpython.ref cimport PyObject
 from picante._core.check cimport check_structure, check_value
 from picante._core.errors import DecodeError, EncodeError, ForeignDatabaseError
 from picante._core.events import RevisionSet
+from picante._core.extension cimport SHARED
 from picante._core.frame cimport OUTSIDE
 from picante._core.ingredient cimport Ingredient
 from picante._core.input cimport PRESENCE, InputIngredient
@@ -27,7 +28,9 @@ from picante._core.runtime cimport Runtime
 from picante._core.store cimport sweep
 from picante._core.stored cimport new_source
 from picante._core.unpack cimport unpack_value
-from picante._core.wire cimport IS_BYTES, IS_LIST, IS_SMALL, IS_TUPLE, Head, damaged, next_head
+from picante._core.wire cimport (
+    IS_BYTES, IS_EXTENSION, IS_LARGE, IS_LIST, IS_SMALL, IS_TUPLE, Head, damaged, next_head,
+)
 
 cdef enum:
     MAX_REPORTED = 20
@@ -53,16 +56,19 @@ cdef class Restore:
         self.revision = Revision(revision)
         self.parts = []
         self.left_out = []
+        self.unknown_handles = []
 
     def __dealloc__(self):
         PyMem_Free(self.places)
 
     def add(
         self, Ingredient ingredient, str type, Py_ssize_t start, Py_ssize_t end, Py_ssize_t n_records, *, rerun=False,
+        handle_kind=None,
     ):
         """The next section of the data: `n_records` of `ingredient` between two places; None for one that is not here.
 
-        `rerun`: its code is another one now, so nothing of it holds before it has run.
+        `rerun`: its code is another one now, so nothing of it holds before it has run. `handle_kind`: the kind of the
+        handles that hold the ids of an interned ingredient.
         """
         cdef Part part = Part()
         cdef void *grown
@@ -74,6 +80,8 @@ cdef class Restore:
             raise ForeignDatabaseError(
                 f"{ingredient.name} belongs to another database than the one that is loaded into.", name=ingredient.name
             )
+        if ingredient is None and handle_kind is not None:
+            self.unknown_handles.append(handle_kind)
         part.ingredient = ingredient
         part.type = type
         part.rerun = rerun
@@ -145,7 +153,9 @@ cdef class Restore:
     cdef uint64_t read_revision(self, Span *span) except? 0xDEAD:
         cdef Head head
         next_head(span, &head)
-        if head.form != IS_SMALL or not 0 <= head.number <= <int64_t> self.revision:
+        if head.form != IS_SMALL and head.form != IS_LARGE or <uint64_t> head.number > self.revision or (
+            head.form == IS_SMALL and head.number < 0
+        ):
             raise damaged(span.at, "a revision stands there that had not come yet")
         return <uint64_t> head.number
 
@@ -164,6 +174,8 @@ cdef class Restore:
         cdef Py_ssize_t n = len((<InputIngredient> part.ingredient).fields)
         if n:
             next_head(&span, &head)
+            if head.form == IS_EXTENSION and head.code == SHARED:
+                next_head(&span, &head)
             if head.form != IS_TUPLE or head.size != n:
                 raise damaged(span.at, f"a record of {part.ingredient.name} has {n} fields")
         return 0
@@ -197,7 +209,7 @@ cdef class Restore:
         return 0
 
     cdef int leave_out(self, Part part, Place *place, error) except -1:
-        place.is_left_out = True
+        place.is_left_out = part.lacks_some = True
         self.n_left_out += 1
         if error is not None and PyList_GET_SIZE(self.left_out) < MAX_REPORTED:
             self.left_out.append((part.ingredient.name if part.ingredient is not None else "", str(error)))
@@ -251,6 +263,8 @@ cdef class Restore:
         for part in waiting:
             part.ids = []
             new_ids[int((<InternedIngredient> part.ingredient).handle_kind)] = {}
+        for kind in self.unknown_handles:
+            new_ids.setdefault(int(kind), {})
         self.source.new_ids = new_ids
         while waiting:
             progress = False
@@ -259,8 +273,9 @@ cdef class Restore:
                 error = self.intern_part(part, new_ids)
                 progress = progress or len(part.ids) > n
             waiting = [part for part in waiting if len(part.ids) < part.n_records]
-            if waiting and not progress:
-                raise error
+            if waiting and not progress:  # a handle of a value that is not there
+                part = waiting[0]
+                self.leave_out(part, &self.places[part.first + len(part.ids)], error)
         return 0
 
     cdef object intern_part(self, Part part, dict new_ids):
@@ -291,6 +306,9 @@ cdef class Restore:
         cdef Place *place
         cdef Node node
         cdef set seen = set()
+        cdef bint lacks_ids = bool(self.unknown_handles) or any(
+            [(<Part> each).lacks_some for each in self.parts if (<Part> each).type == "interned"]
+        )
         part.nodes = []
         for i in range(part.n_records):
             place = &self.places[part.first + i]
@@ -302,9 +320,12 @@ cdef class Restore:
                         node = (<InputIngredient> part.ingredient).slot(key)
                     else:
                         node = ensure_node(part.ingredient.table, key)
+                    if lacks_ids and place.value < place.end:
+                        unpack_value(self.source, place.value, place.end)
                 except EncodeError as error:
                     raise DecodeError(f"A stored key of {part.ingredient.name} is no key: {error}") from error
                 except DecodeError as error:  # a handle of a record that was left out
+                    node = None
                     self.leave_out(part, place, error)
                 if node is not None:
                     if <size_t> <PyObject *> node in seen:
@@ -359,7 +380,10 @@ cdef class Restore:
         number >>= 1
         if name == MEMBERS_PART:
             part = self.parts[number]
-            return None if part.ingredient is None or part.type != "input" else part.ingredient.table.members
+            if part.ingredient is None or part.type != "input":
+                return None
+            is_fresh[0] = is_fresh[0] and not part.lacks_some
+            return part.ingredient.table.members
         part = self.part_of(number)
         if self.places[number].is_left_out:
             return None

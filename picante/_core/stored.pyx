@@ -62,12 +62,10 @@ cdef class Source:
     cdef object handle_id(self, uint32_t kind, uint32_t number, Py_ssize_t at):
         """The id that the handle gets here: a database that has records gives those of a file new numbers."""
         if self.new_ids is not None:
-            ids = self.new_ids.get(kind)
-            if ids is not None:
-                new = ids.get(number)
-                if new is None:
-                    raise damaged(at, f"there is no record {number} of kind_{kind}")
-                return new
+            new = self.new_ids.get(kind, {}).get(number)
+            if new is None:
+                raise damaged(at, f"there is no record {number} of kind_{kind}")
+            return new
         return number
 
     cdef Entry entry(self, Span* span, list defined, int code):

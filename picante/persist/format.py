@@ -40,7 +40,8 @@ class SectionInfo:
     n_records: int
     size: int
     checksum: int
-    fingerprint: bytes | None  # of the code of a query
+    fingerprint: bytes | None = None  # of the code of a query
+    handle_kind: int | None = None  # of the handles that hold the ids of an interned ingredient
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ def write_file(file: Any, sections: Iterable[list[bytes]], index: Index) -> None
                     "size": each.size,
                     "checksum": each.checksum,
                     "fingerprint": each.fingerprint,
+                    "handles": each.handle_kind,
                 }
                 for each in index.sections
             ],
@@ -131,6 +133,7 @@ def _index(raw: Any) -> Index:
             size=_number(each["size"], 1 << 62),
             checksum=_number(each["checksum"], 0xFFFF_FFFF),
             fingerprint=None if each["fingerprint"] is None else _typed(each["fingerprint"], bytes),
+            handle_kind=None if each["handles"] is None else _number(each["handles"], 0xFFFF_FFFF),
         )
         for each in _typed(raw["sections"], list)
     )

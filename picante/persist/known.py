@@ -14,7 +14,7 @@ from picante.decorators.fields import classes_of
 from picante.persist.fingerprint import Fingerprints
 from picante.persist.format import SectionType
 
-__all__ = ["KnownClasses", "fingerprint_of", "section_type"]
+__all__ = ["KnownClasses", "fingerprint_of", "handle_kind_of", "section_type"]
 
 # The module-level values that a query reads count as they are when it is first looked at: what it fills later does not.
 _fingerprints: weakref.WeakKeyDictionary[Ingredient, bytes] = weakref.WeakKeyDictionary()
@@ -28,6 +28,11 @@ def fingerprint_of(ingredient: Ingredient, shared: Fingerprints) -> bytes | None
     if known is None:
         known = _fingerprints[ingredient] = shared.of(ingredient.function, ingredient.version)
     return known
+
+
+def handle_kind_of(ingredient: Ingredient) -> int | None:
+    """The kind of the handles that hold the ids of an interned ingredient."""
+    return int(ingredient.handle_kind) if isinstance(ingredient, InternedIngredient) else None
 
 
 def section_type(ingredient: Ingredient) -> SectionType:

@@ -61,9 +61,12 @@ async def load_cache(
     options = CacheLoadOptions() if options is None else options
     by_kind: dict[int, Ingredient] = {}
     for ingredient in ingredients:
-        other = by_kind.setdefault(ingredient.kind, ingredient)
-        if other is not ingredient:
+        if not isinstance(ingredient, Ingredient):
+            raise TypeError(f"Only ingredients can be loaded, not {ingredient!r}.")
+        if ingredient.kind in by_kind:
+            other = by_kind[ingredient.kind]
             raise DuplicateKindError(kind=ingredient.kind, name=ingredient.name, other=other.name)
+        by_kind[ingredient.kind] = ingredient
     try:
         data = await asyncio.to_thread(read_limited, path, options.max_bytes)
         if data is None:
@@ -116,7 +119,14 @@ async def _load(
                 section.name,
                 extra={"path": path, "kind": section.kind},
             )
-            restore.add(None, section.type, start, start + section.size, section.n_records)
+            restore.add(
+                None,
+                section.type,
+                start,
+                start + section.size,
+                section.n_records,
+                handle_kind=section.handle_kind,
+            )
             continue
         seen.add(section.kind)
         if ingredient.name != section.name:

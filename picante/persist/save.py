@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
+import os
 import secrets
+import threading
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import ClassVar
 
 from picante._core.dump import Dump
 from picante._core.ingredient import Ingredient
@@ -14,7 +20,7 @@ from picante._core.runtime import Runtime
 from picante.persist.files import Path, replacing
 from picante.persist.fingerprint import Fingerprints
 from picante.persist.format import Index, SectionInfo, write_file
-from picante.persist.known import fingerprint_of
+from picante.persist.known import fingerprint_of, handle_kind_of
 from picante.persist.options import CacheSaveOptions, Progress, Slices
 
 __all__ = ["save_cache"]
@@ -60,6 +66,7 @@ async def save_cache(
         strict=options.strict,
     )
     slices = Slices()
+    ticket = Ticket(path)
     try:
         while dump.step(BATCH):
             if slices.is_over():
@@ -90,6 +97,7 @@ async def save_cache(
                     size=sum(map(len, chunks)),
                     checksum=checksum,
                     fingerprint=fingerprint_of(section.ingredient, shared),
+                    handle_kind=handle_kind_of(section.ingredient),
                 )
             )
         index = Index(
@@ -102,7 +110,7 @@ async def save_cache(
         report(path, dump)
     finally:
         dump.close()
-    await asyncio.to_thread(_write, path, contents, index)
+    await _in_thread(partial(_write, path, contents, index), ticket)
     if progress is not None:
         progress(n_records, n_records)
     logger.info(
@@ -114,9 +122,51 @@ async def save_cache(
     )
 
 
-def _write(path: Path, contents: list[list[bytes]], index: Index) -> None:
-    with replacing(path) as file:
+class GivenUpError(Exception):
+    """The save was cancelled, or a later one has come before it."""
+
+
+class Ticket:
+    """The place of a save among those of this process to one path: the last one that has begun wins."""
+
+    _lock = threading.Lock()
+    _numbers = itertools.count(1)
+    _written: ClassVar[dict[str, int]] = {}
+
+    def __init__(self, path: Path) -> None:
+        self.path = os.path.realpath(os.fsdecode(path))
+        self.number = next(self._numbers)
+        self.cancelled = False
+
+    @contextmanager
+    def last(self) -> Iterator[None]:
+        """Entered where the file is replaced, which the save gives up if it is not wanted any more."""
+        with self._lock:
+            if self.cancelled or self._written.get(self.path, 0) > self.number:
+                raise GivenUpError
+            yield
+            self._written[self.path] = self.number
+
+
+def _write(path: Path, contents: list[list[bytes]], index: Index, ticket: Ticket) -> None:
+    with suppress(GivenUpError), ticket.last(), replacing(path) as file:
         write_file(file, contents, index)
+        if ticket.cancelled:
+            raise GivenUpError
+
+
+async def _in_thread(write: Callable[[Ticket], None], ticket: Ticket) -> None:
+    """Run `write` beside the event loop. A cancelled save ends when its thread has, and leaves the file as it was."""
+    task = asyncio.ensure_future(asyncio.to_thread(write, ticket))
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        ticket.cancelled = True
+        while not task.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
+        task.exception()
+        raise
 
 
 def report(path: Path, dump: Dump) -> None:
