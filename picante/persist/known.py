@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable
+from hashlib import blake2b
 from typing import Any
 
 from picante._core.derived import DerivedIngredient
@@ -20,14 +21,23 @@ __all__ = ["KnownClasses", "fingerprint_of", "handle_kind_of", "section_type"]
 _fingerprints: weakref.WeakKeyDictionary[Ingredient, bytes] = weakref.WeakKeyDictionary()
 
 
-def fingerprint_of(ingredient: Ingredient, shared: Fingerprints) -> bytes | None:
-    """What identifies the code of a query, so that changed code makes stored results old; None of other ingredients."""
-    if not isinstance(ingredient, DerivedIngredient):
-        return None
+def fingerprint_of(ingredient: Ingredient, shared: Fingerprints) -> bytes:
+    """What identifies the code of a query, so that changed code makes stored results old; of records their fields.
+
+    Records are stored by position: with other fields, or the same in another order, they would be misread.
+    """
+    if isinstance(ingredient, InputIngredient):
+        return _names(ingredient.fields)
+    if isinstance(ingredient, InternedIngredient):
+        return _names(getattr(ingredient.definition, "_key_names", ()))
     known = _fingerprints.get(ingredient)
     if known is None:
         known = _fingerprints[ingredient] = shared.of(ingredient.function, ingredient.version)
     return known
+
+
+def _names(names: Iterable[str]) -> bytes:
+    return blake2b("\0".join(names).encode(), digest_size=16).digest()
 
 
 def handle_kind_of(ingredient: Ingredient) -> int | None:

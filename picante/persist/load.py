@@ -15,7 +15,7 @@ from picante._core.restore import Restore
 from picante._core.runtime import Runtime
 from picante.persist.files import Path, read_limited
 from picante.persist.fingerprint import Fingerprints
-from picante.persist.format import DamagedError, Index, checksum_of, read_index
+from picante.persist.format import DamagedError, Index, SectionInfo, checksum_of, read_index
 from picante.persist.known import KnownClasses, fingerprint_of, section_type
 from picante.persist.options import CacheLoadOptions, OnCorruptCache, Progress, Slices
 
@@ -112,11 +112,17 @@ async def _load(
     seen = set()
     for section, start in zip(index.sections, index.offsets(), strict=False):
         ingredient = by_kind.get(section.kind)
-        if ingredient is None:
+        changed = False
+        if ingredient is not None:
+            check(section, ingredient)
+            changed = section.fingerprint != fingerprint_of(ingredient, shared)
+        if ingredient is None or changed and section.type != "derived":
+            what = "which this database does not have" if ingredient is None else "whose fields are others now"
             logger.warning(
-                "the cache %s has records of %s, which this database does not have",
+                "the cache %s has records of %s, %s: they are left out",
                 path,
                 section.name,
+                what,
                 extra={"path": path, "kind": section.kind},
             )
             restore.add(
@@ -129,19 +135,13 @@ async def _load(
             )
             continue
         seen.add(section.kind)
-        if ingredient.name != section.name:
-            raise DamagedError(
-                f"its section of kind {section.kind} is that of {section.name}, and not of {ingredient.name}"
-            )
-        if section_type(ingredient) != section.type:
-            raise DamagedError(f"its section of {section.name} is of the type {section.type}")
         restore.add(
             ingredient,
             section.type,
             start,
             start + section.size,
             section.n_records,
-            rerun=section.fingerprint != fingerprint_of(ingredient, shared),
+            rerun=changed,
         )
     end = index.offsets()[-1]
     for kind, ingredient in by_kind.items():
@@ -169,6 +169,16 @@ async def _load(
             extra={"path": path, "records": restore.n_left_out},
         )
     return n_records
+
+
+def check(section: SectionInfo, ingredient: Ingredient) -> None:
+    """Whether a section is that of `ingredient` (r[persist.load-name-match], r[persist.load-type-match])."""
+    if ingredient.name != section.name:
+        raise DamagedError(
+            f"its section of kind {section.kind} is that of {section.name}, and not of {ingredient.name}"
+        )
+    if section_type(ingredient) != section.type:
+        raise DamagedError(f"its section of {section.name} is of the type {section.type}")
 
 
 async def _verify(data: bytes, index: Index) -> None:
