@@ -15,7 +15,8 @@ import pytest
 
 import picante
 from picante._core.tracked import make_compute
-from picante.persist.bytecode import _instructions, shape_of
+from picante.persist.bytecode import _handlers, _instructions, shape_of
+from picante.persist.changes import _Walk
 from picante.persist.fingerprint import Fingerprints, fingerprint
 
 Load = Callable[..., types.ModuleType]
@@ -398,6 +399,301 @@ def test_synchronous_asynchronous_and_generators_differ() -> None:
     ]
     sources += ["def query(db, /): return 1"]
     assert len({of(source) for source in sources}) == len(sources)
+
+
+# --- State in containers ---------------------------------------------------------------------------------------
+
+# How a query changes a container, the container at first, and later.
+CHANGES = {
+    "append": ("it.append(x)", "[]", "[1]"),
+    "extend": ("it.extend(x)", "[]", "[1]"),
+    "insert": ("it.insert(0, x)", "[]", "[1]"),
+    "remove": ("it.remove(x)", "[1]", "[]"),
+    "sort": ("it.sort(key=len)", "[2, 1]", "[1, 2]"),
+    "reverse": ("it.reverse()", "[2, 1]", "[1, 2]"),
+    "pop of a list": ("return it.pop()", "[1]", "[]"),
+    "clear": ("it.clear()", "[1]", "[]"),
+    "an item of a list": ("it[0] = x", "[1]", "[2]"),
+    "an item that is deleted": ("del it[0]", "[1]", "[]"),
+    "a slice": ("it[1:x] = x", "[1]", "[2]"),
+    "a slice that is deleted": ("del it[:]", "[1]", "[]"),
+    "a slice with a step": ("it[::2] = x", "[1]", "[2]"),
+    "__setitem__": ("it.__setitem__(0, x)", "[1]", "[2]"),
+    "unpacked": ("it[0], y = x", "[1]", "[2]"),
+    "unpacked, starred": ("y, *it[0] = x", "[1]", "[2]"),
+    "two at once": ("y[0] = it[0] = x", "[1]", "[2]"),
+    "a loop variable": ("for it[0] in x: pass", "[1]", "[2]"),
+    "bytearray": ("it.append(x)", "bytearray()", "bytearray(b'a')"),
+    "an item of a bytearray": ("it[0] += x", "bytearray(b'b')", "bytearray(b'a')"),
+    "setdefault": ("return it.setdefault(x, 1)", "{}", "{1: 1}"),
+    "update": ("it.update(x=x)", "{}", "{1: 1}"),
+    "pop of a dict": ("return it.pop(x, None)", "{1: 1}", "{}"),
+    "popitem": ("return it.popitem()", "{1: 1}", "{}"),
+    "an item": ("it[x] = 1", "{}", "{1: 1}"),
+    "counting": ("it[x] += 1", "{}", "{1: 1}"),
+    "an item that is looked up and stored": ("it[0], it[1] = it[1], it[0]", "[1]", "[2]"),
+    "counting by two names": ("it[x, db] += 1", "{}", "{1: 1}"),
+    "counting by an attribute": ("it[x.key(1, y=2)] += 1", "{}", "{1: 1}"),
+    "counting with a choice": ("it[x or db] += x if db else 1", "{}", "{1: 1}"),
+    "counting with another choice": ("it[1 if x else 2 if db else 3] += 1", "{}", "{1: 1}"),
+    "counting with an element": ("it[x[0][1:2]] += x[1]", "{}", "{1: 1}"),
+    "counting with what is awaited": ("it[await x] += await x", "{}", "{1: 1}"),
+    "counting by a list": ("it[tuple([y for y in x if y])] += 1", "{}", "{1: 1}"),
+    "counting by a text": ("it[f'{x!r:>{db}}' + str(y := x)] += 1", "{}", "{1: 1}"),
+    "an item in a loop": ("for y in x: it[y] = 1", "{}", "{1: 1}"),
+    "an item in a handler": ("try: return it[x]\n{0}except KeyError: it[x] = 1", "{}", "{1: 1}"),
+    "an item in a `with`": ("with x as y: it[y] = 1", "{}", "{1: 1}"),
+    "an item in an `async with`": ("async with x as y: it[y] = await y", "{}", "{1: 1}"),
+    "an item deleted at last": ("try: await x\n{0}finally: del it[x]", "{1: 1}", "{}"),
+    "Counter": ("it[x] += 1", "collections.Counter()", "collections.Counter('a')"),
+    "Counter.subtract": ("it.subtract(x)", "collections.Counter()", "collections.Counter('a')"),
+    "defaultdict": (
+        "it[x] += 1",
+        "collections.defaultdict(int)",
+        "collections.defaultdict(int, a=1)",
+    ),
+    "groups": (
+        "it[x].append(x)",
+        "collections.defaultdict(list)",
+        "collections.defaultdict(list, a=[1])",
+    ),
+    "queues": (
+        "it[x].append(x)",
+        "collections.defaultdict(collections.deque)",
+        "collections.defaultdict(collections.deque, a=collections.deque())",
+    ),
+    "items of items": ("it[x][0] += 1", "{}", "{1: [1]}"),
+    "items of a list": ("it[0].add(x)", "[set()]", "[{1}]"),
+    "OrderedDict": (
+        "it.move_to_end(x)",
+        "collections.OrderedDict(a=1, b=2)",
+        "collections.OrderedDict(b=2, a=1)",
+    ),
+    "add": ("it.add(x)", "set()", "{1}"),
+    "discard": ("it.discard(x)", "{1}", "set()"),
+    "update of a set": ("it.update(x)", "set()", "{1}"),
+    "intersection_update": ("it.intersection_update(x)", "{1}", "set()"),
+    "difference_update": ("it.difference_update(x)", "{1}", "set()"),
+    "symmetric_difference_update": ("it.symmetric_difference_update(x)", "{1}", "set()"),
+    "a method that is kept": ("y = it.add; y(x)", "set()", "{1}"),
+    "an attribute": ("it.n += 1", "Data(1)", "Data(2)"),
+    "an attribute that is deleted": ("del it.n", "Data(1)", "Data(2)"),
+    "an attribute of an item": ("it[0].n = x", "[Data(1)]", "[Data(2)]"),
+    "a derived class": ("it.append(x)", "Own()", "Own([1])"),
+    "in a nested function": ("def y(): it.append(x)\n{0}return y", "[]", "[1]"),
+    "in a lambda": ("return lambda: it.append(x)", "[]", "[1]"),
+    "in a generator": ("return (it.append(y) for y in x)", "[]", "[1]"),
+    "in a list comprehension": ("return [it.append(y) for y in x]", "[]", "[1]"),
+    "in a local class": ("class Y:\n{0}    def y(self): it[0] = 1\n{0}return Y", "[0]", "[1]"),
+}
+
+TYPES = """
+import collections, dataclasses
+@dataclasses.dataclass
+class Data:
+    n: int
+class Own(list):
+    "Of the user."
+    def more(self): return 1
+"""
+
+
+def with_global(body: str, value: str) -> str:
+    return f"{TYPES}it = {value}\nasync def query(db, x):\n    {body.replace('{0}', '    ')}\n"
+
+
+def with_closure(body: str, value: str) -> str:
+    source = f"def outer():\n    it = {value}\n    async def query(db, x):\n        {body}\n    return query"
+    return f"{TYPES}{source.replace('{0}', '        ')}\nquery = outer()\n"
+
+
+WAYS = pytest.mark.parametrize("made", [with_global, with_closure])
+
+
+@WAYS
+@pytest.mark.parametrize(("body", "first", "later"), CHANGES.values(), ids=CHANGES)
+def test_a_container_that_the_query_changes_counts_by_its_type(
+    made: Callable[[str, str], str], body: str, first: str, later: str
+) -> None:
+    assert of(made(body, first)) == of(made(body, later))
+    assert of(made(body, first)) != of(made(body, "7"))
+    assert of(made(body, first)) != of(made(body, "collections.UserList()"))
+
+
+READS = {
+    "an item": ("return it[x]", "{1: 2}", "{1: 3}"),
+    "a method": ("return it.get(x)", "{1: 2}", "{1: 3}"),
+    "a loop": ("for y in it: x.append(y)", "[1]", "[2]"),
+    "a membership": ("return x in it", "{1}", "{2}"),
+    "a table of tables": ("return it[x][0]", "{1: [2]}", "{1: [3]}"),
+    "a copy that is changed": ("y = it.copy(); y.append(x); return y", "[1]", "[2]"),
+    "a sum that is changed": ("y = it + x; y[0] = 1; return y", "[1]", "[2]"),
+    "what is stored under an item": ("x[it[0]] = 1", "[1]", "[2]"),
+    "what is stored under a choice": ("x[it if db else x] = 1", "[1]", "[2]"),
+    "one of two is changed": ("(it if db else x)[0] = 1", "[1]", "[2]"),
+    "it is stored": ("x[0] = it", "[1]", "[2]"),
+    "it is stored as an attribute": ("x.y = it", "[1]", "[2]"),
+    "it is unpacked": ("x[0], y = it", "[1]", "[2]"),
+    "it is given to a method": ("x.append(it)", "[1]", "[2]"),
+    "it is spread": ("x.update(**it)", "{'a': 1}", "{'a': 2}"),
+    "what a method gives is changed": ("it.get(x).append(1)", "{1: [1]}", "{1: [2]}"),
+    "what a call gives is changed": ("it(x)[0] = 1", "Data(1)", "Data(2)"),
+    "a slice is changed": ("it[:].append(1)", "[1]", "[2]"),
+    "a variable of this name": ("y = [it]\n{0}def it_(it): it.append(1)", "[1]", "[2]"),
+    "a variable of a function of this name": (
+        "y = [it]\n{0}def one():\n{0}    it = []\n{0}    def two(): it.append(1)\n{0}    return two",
+        "[1]",
+        "[2]",
+    ),
+    "an assigned variable of this name": (
+        "y = [it]\n{0}def one():\n{0}    it = 1\n{0}    def two():\n{0}        nonlocal it\n{0}        it = 2",
+        "[1]",
+        "[2]",
+    ),
+    "a method that the type does not have": ("it.add(x)", "Own([1])", "Own([2])"),
+    "a method of items that are no containers": ("it[x].add(1)", "{1: 2}", "{1: 3}"),
+    "a method of a dataclass in a table": ("it[x].add(1)", "{1: Data(2)}", "{1: Data(3)}"),
+    "a tuple": ("it[0].append(1)", "([1],)", "([2],)"),
+    "a dataclass": ("return it.n", "Data(1)", "Data(2)"),
+    "a bytearray": ("return it[0]", "bytearray(b'a')", "bytearray(b'b')"),
+}
+
+
+@WAYS
+@pytest.mark.parametrize(("body", "first", "later"), READS.values(), ids=READS)
+def test_a_container_that_is_only_read_counts(
+    made: Callable[[str, str], str], body: str, first: str, later: str
+) -> None:
+    assert of(made(body, first)) == of("\n" + made(body, first))
+    assert of(made(body, first)) != of(made(body, later))
+
+
+def test_the_class_of_a_container_that_is_changed_counts() -> None:
+    source = with_global("it.append(x)", "Own()")
+    assert of(source) != of(source.replace("return 1", "return 2"))
+    assert of(source) == of(source.replace("Own()", "Own([1, 2])"))
+
+
+def test_what_a_helper_changes_is_state_of_all_that_use_both() -> None:
+    source = """
+    log = []
+    TABLE = [7]
+    def deeper(x): log.append(x)
+    def helper(x): deeper(x)
+    def other(x): TABLE.append(x)
+    def query(db): helper(1); return len(log), TABLE
+    def reader(db): return len(log), TABLE
+    """
+    filled = source.replace("[]", "[1, 2]")
+    assert of(source) == of(filled)
+    assert of(source, "reader") != of(filled, "reader")  # nothing that it uses changes the list
+    assert of(source) != of(source.replace("[7]", "[8]"))  # `other` is not used
+    module, changed = load(source), load(source.replace("[7]", "[8]"))
+    prints, others = Fingerprints(), Fingerprints()
+    for name in ("reader", "query", "reader", "query"):  # whichever is asked for first
+        assert prints.of(getattr(module, name)) == of(source, name)
+        assert others.of(getattr(changed, name)) != prints.of(getattr(module, name))
+
+
+def test_functions_of_one_closure_share_their_state() -> None:
+    source = """
+    def outer():
+        runs, it = [], {}
+        def record(x): runs.append(x)
+        def query(db):
+            record(1)
+            return runs
+        return query
+    query = outer()
+    """
+    assert of(source) == of(source.replace("[], {}", "[1, 2], {}"))
+    assert of(source) != of(source.replace("[], {}", "(), {}"))
+
+
+def test_state_in_the_closure_of_a_decorator(lib: types.ModuleType) -> None:
+    exec(
+        "def counting(calls):\n"
+        "    def decorate(function):\n"
+        "        @functools.wraps(function)\n        def wrapper(*args):\n"
+        "            calls[function.__name__] += 1\n"
+        "            return function(*args)\n"
+        "        return wrapper\n"
+        "    return decorate\n",
+        vars(lib),
+    )
+    source = "import lib\n@lib.counting({})\ndef query(db): return 1"
+    assert of(source) == of(source.replace("{}", "{'query': 3}"))
+    assert of(source) != of(source.replace("return 1", "return 2"))
+
+
+def test_a_method_of_a_container_that_changes_it_is_state() -> None:
+    source = "remember = set().add\nTABLE = {}.get\ndef query(db): remember(1), TABLE(1)"
+    assert of(source) == of(source.replace("set()", "{1}"))
+    assert of(source) != of(source.replace("set().add", "set().discard"))
+    assert of(source) != of(source.replace("{}", "{1: 2}"))
+
+
+def test_running_a_query_that_keeps_state_changes_nothing() -> None:
+    source = """
+    import collections
+    runs, counts, seen, groups = [], collections.Counter(), set(), collections.defaultdict(list)
+    TABLE = {"a": 1}
+    def query(db, key):
+        runs.append(key)
+        counts[key] += 1
+        seen.add(key)
+        groups[key].append(len(runs))
+        return TABLE.get(key)
+    """
+    module = load(source)
+    before = fingerprint(module.query)
+    assert module.query(None, "a") == 1
+    assert module.counts == {"a": 1}
+    assert fingerprint(module.query) == before == of(source)
+    module.TABLE["b"] = 2
+    assert fingerprint(module.query) != before
+
+
+COUNTERS = {
+    "itertools.count()": "next(it)",
+    "iter([1, 2, 3])": "next(it)",
+    "iter({1: 2})": "next(it)",
+    "(x for x in [1, 2])": "next(it)",
+    "enumerate([1, 2])": "next(it)",
+    "collections.deque([1])": "it.append(2)",
+    "threading.Lock()": "it.acquire()",
+    "threading.RLock()": "it.acquire()",
+    "threading.Event()": "it.set()",
+    "threading.local()": "setattr(it, 'x', 1)",
+    "contextvars.ContextVar('x')": "it.set(1)",
+    "mock.Mock()": "it(1)",
+    "mock.MagicMock()": "it[1]",
+    "mock.AsyncMock()": "it.method.called",
+    "asyncio.Event()": "it.set()",
+    "asyncio.Lock()": "it._waiters",
+    "asyncio.Queue()": "it.put_nowait(1)",
+    "asyncio.Semaphore(3)": "setattr(it, '_value', 1)",
+    "io.StringIO()": "it.write('x')",
+    "random.Random(1)": "it.random()",
+    "weakref.WeakValueDictionary()": "it.update(x=lib)",
+    "types.SimpleNamespace(n=1)": "setattr(it, 'n', 2)",
+    "itertools.count().__next__": "it()",
+    "functools.partial(next, itertools.count())": "it()",
+}
+
+
+@pytest.mark.parametrize(("value", "change"), COUNTERS.items(), ids=COUNTERS)
+def test_objects_that_change_by_nature_count_by_their_type(value: str, change: str) -> None:
+    source = (
+        "import asyncio, collections, contextvars, functools, io, itertools, random, threading\n"
+    )
+    source += "import types, weakref\nfrom unittest import mock\n"
+    source += f"class Lib: pass\nlib = Lib()\nit = {value}\ndef query(db): return it\n"
+    module = load(source)
+    before = fingerprint(module.query)
+    exec(change, vars(module))
+    assert fingerprint(module.query) == before == of(source)
+    assert of(source.replace(f"it = {value}", "it = object()")) != before
 
 
 # --- Several processes ---------------------------------------------------------------------------------------
@@ -796,7 +1092,7 @@ def test_many_queries_of_one_module_share_the_work(monkeypatch: pytest.MonkeyPat
     prints = Fingerprints()
     found = {prints.of(getattr(module, f"query{i}")) for i in range(300)}
     assert len(found) == 300
-    assert len(described) == 600  # each function once
+    assert len(described) == 601  # each function once, and the table
     assert prints.of(module.query7) == fingerprint(module.query7)
 
 
@@ -810,6 +1106,17 @@ def test_modules_do_not_mix() -> None:
 
 
 # --- The instructions --------------------------------------------------------------------------------------------
+
+
+def is_followed(code: types.CodeType) -> bool:
+    """Does the stack come out alike on all ways, and after a few passes?"""
+    instructions, offsets = _instructions(code)
+    names = [dis.opname[opcode] for opcode, _ in instructions]
+    guards: list[tuple[int, ...] | None] = [None] * len(names)
+    for first, end, *handler in _handlers(code, offsets):
+        guards[first:end] = [tuple(handler)] * (end - first)
+    walk = _Walk(code, offsets)
+    return any(not walk.once(instructions, names, guards) for _ in range(10))
 
 
 @pytest.mark.parametrize("name", ["argparse", "dataclasses", "asyncio.tasks", "typing", "tarfile"])
@@ -836,6 +1143,7 @@ def test_instructions_are_read_as_dis_reads_them(name: str) -> None:
                 or each.arg is None
             )
             n += 1
+        assert is_followed(code)
         assert shape_of(code.replace(co_filename="y"), lambda value: b"") == shape_of(
             code, lambda value: b""
         )

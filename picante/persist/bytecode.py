@@ -1,9 +1,10 @@
 """What a code object does, apart from how its source is laid out.
 
 `shape_of` gives a digest of the instructions of a code object and of those nested in it, with their constants, and
-says which names they look up outside. Left out is what does not change the result: line numbers, file and qualified
-names, docstrings, instructions that only serve the interpreter (`CACHE`, `RESUME`, `NOP`, `EXTENDED_ARG`). Jumps count
-instructions, not bytes. Names of globals are replaced by numbers, since what they mean is for the caller to look up.
+says which names they look up outside, and which of these they change. Left out is what does not change the result: line
+numbers, file and qualified names, docstrings, instructions that only serve the interpreter (`CACHE`, `RESUME`, `NOP`,
+`EXTENDED_ARG`). Jumps count instructions, not bytes. Names of globals are replaced by numbers, since what they mean is
+for the caller to look up.
 
 `dis` knows the instructions of the running interpreter, so a digest is only comparable within one minor version of it.
 """
@@ -12,13 +13,14 @@ from __future__ import annotations
 
 import dis
 import inspect
-import sys
 from bisect import bisect_left
 from collections.abc import Callable
 from hashlib import blake2b
 from types import CodeType
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
+
+from picante.persist.changes import NAME_SHIFT, Change, changes_of
 
 __all__ = ["Shape", "shape_of"]
 
@@ -32,8 +34,6 @@ _JUMPS = frozenset(dis.hasjrel)
 _CONSTANTS = frozenset(dis.hasconst)
 _NAMES = frozenset(dis.hasname)
 _VARIABLES = frozenset([*dis.haslocal, *dis.hasfree])
-_SHIFT = {"LOAD_GLOBAL": 1, "LOAD_SUPER_ATTR": 2, "LOAD_ATTR": sys.version_info >= (3, 12)}
-"""By how many bits the place of a name is shifted, to make room for flags."""
 
 # Two instructions in one (3.13), which the compiler uses only where both stand on one line.
 _PAIRS = {
@@ -65,7 +65,15 @@ class Shape(NamedTuple):
     attributes: tuple[str, ...]
     """Names of attributes that are read, in the order of their first use."""
     assigned: frozenset[str]
-    """Globals and variables of enclosing functions that are assigned: state, and no constants."""
+    """Globals that are assigned: state, and no constants."""
+    free_assigned: frozenset[str]
+    """Variables of enclosing functions that are assigned."""
+    changes: frozenset[Change]
+    """How globals and variables of enclosing functions are changed in place."""
+
+    def changes_of(self, name: str, free: bool) -> list[Change]:
+        """How a global is changed, or a variable of an enclosing function."""
+        return [each for each in self.changes if each.name == name and each.free is free]
 
 
 _shapes: WeakKeyDictionary[CodeType, Shape] = WeakKeyDictionary()
@@ -94,10 +102,30 @@ class _Reader:
         self.globals: dict[str, int] = {}
         self.attributes: dict[str, None] = {}
         self.assigned: set[str] = set()
+        # Of the code object that is being read, and those nested in it: two functions may use one name for two
+        # variables, so what is one of the function itself is left out where it ends.
+        self.free_assigned: set[str] = set()
+        self.changes: set[Change] = set()
 
     def read(self, code: CodeType) -> Shape:
         digest = self.digest_of(code)
-        return Shape(digest, tuple(self.globals), tuple(self.attributes), frozenset(self.assigned))
+        return Shape(
+            digest,
+            tuple(self.globals),
+            tuple(self.attributes),
+            frozenset(self.assigned),
+            frozenset(self.free_assigned),
+            frozenset(self.changes),
+        )
+
+    def nested(self, code: CodeType) -> bytes:
+        """The digest of a nested code object."""
+        outer = self.free_assigned, self.changes
+        self.free_assigned, self.changes = set(), set()
+        digest = self.digest_of(code)
+        self.free_assigned |= outer[0]
+        self.changes |= outer[1]
+        return digest
 
     def digest_of(self, code: CodeType) -> bytes:
         instructions, offsets = _instructions(code)
@@ -120,13 +148,13 @@ class _Reader:
                 if in_class and _is_note(instructions[i + 1 : i + 2], names):
                     part = b"note"
                 elif type(value) is CodeType:
-                    part = self.digest_of(value)
+                    part = self.nested(value)
                 else:
                     part = self.encode(value)
             elif opcode in _JUMPS:
                 part = b"%d" % bisect_left(offsets, argument)
             elif opcode in _NAMES:
-                part = self.name(name, names[argument >> _SHIFT.get(name, 0)])
+                part = self.name(name, names[argument >> NAME_SHIFT.get(name, 0)])
             elif name in _PAIRS:
                 first, name = _PAIRS[name]
                 parts += (first.encode(), _text(variables[argument >> 4]))
@@ -136,9 +164,13 @@ class _Reader:
                 if name == "LOAD_FROM_DICT_OR_DEREF":
                     self.found(variables[argument])
                 elif name in {"STORE_DEREF", "DELETE_DEREF"}:
-                    self.assigned.add(variables[argument])
+                    self.free_assigned.add(variables[argument])
             parts += (name.encode(), part)
-        parts.append(repr(_handlers(code, offsets)).encode())
+        handlers = _handlers(code, offsets)
+        self.changes |= changes_of(code, instructions, offsets, handlers)
+        self.changes = {it for it in self.changes if not it.free or it.name in code.co_freevars}
+        self.free_assigned.intersection_update(code.co_freevars)
+        parts.append(repr(handlers).encode())
         hashed = blake2b(digest_size=16)
         for part in parts:
             hashed.update(len(part).to_bytes(4, "big") + part)

@@ -5,9 +5,11 @@ its closure and its module that it reads, and the functions and classes of the s
 use. It is the same in every process, under every hash seed, and wherever the module lies. `fingerprint` says what
 counts and what does not.
 
-How it is made: every function and class is described for itself, by bytes and a list of the others that it uses. The
-fingerprint hashes the descriptions of all that can be reached, in the order in which a search in breadth meets them,
-each use as the number of what is used. So names do not count, and functions that call each other are no special case.
+How it is made: every function, class and mutable container is described for itself, by bytes and a list of the others
+that it uses. The fingerprint hashes the descriptions of all that can be reached, in the order in which a search in
+breadth meets them, each use as the number of what is used. So names do not count, and functions that call each other
+are no special case. Containers that turn out to be changed by what was reached are state: the search starts again, and
+describes them by their type only.
 
 No code of the user runs: classes are asked through `type`, never through attributes that they could define, and
 nothing is compared, hashed or printed by their own methods.
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Collection
 from hashlib import blake2b
 from inspect import getattr_static
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
@@ -27,6 +30,7 @@ from picante._core.tracked import Tracked
 from picante.decorators.fields import RecordType
 from picante.persist.bytecode import Shape, shape_of
 from picante.persist.canonical import Encoder, Parts, bases_of, full_name, members_of, simple
+from picante.persist.changes import Change, is_changed, is_changed_by, is_mutable
 
 __all__ = ["Fingerprints", "fingerprint"]
 
@@ -89,8 +93,15 @@ def fingerprint(function: Any, version: Any = None) -> bytes:
     dependencies with a fingerprint of their own; record classes by their name, fields and plain methods. Variables
     that the function itself assigns (`global`, `nonlocal`) are state and do not count either.
 
-    Values count as they are when the fingerprint is taken. A table of the module that queries fill while they run makes
-    it another one in the next process: keep such a table in an object of a class, or in another module.
+    Lists, sets, dicts and dataclasses that are changed are state, too, and only their type counts: where the function,
+    one nested in it, or one of the functions that count calls a mutating method of such a variable
+    (``runs.append(key)``), or stores in it or deletes from it (``calls[key] += 1``), or does so with its items while
+    these are nothing but containers (``groups[key].append(x)``). All others are constants, and count as they are when
+    the fingerprint is taken. Only what is done through the name of the variable is seen: not what is done through
+    another name (``heapq.heappush(queue, x)``), and not what other functions of the module do. If a container is only
+    filled in such a way, the fingerprint is another one in the next process: give a `version`, or keep the container in
+    another module or in an object of a class. And if a function adds to a table that is a constant otherwise, the table
+    does not count any more: give a `version`, and change it together with the table.
 
     So to have a helper not counted, put it into another module; and to decide by yourself when stored results are out
     of date, for instance because a helper in another module changed, give a `version`.
@@ -116,10 +127,12 @@ def fingerprint(function: Any, version: Any = None) -> bytes:
 
 
 class Description(NamedTuple):
-    """A function or class by itself."""
+    """A function, class or mutable container by itself."""
 
     digest: bytes
     uses: tuple[Any, ...]
+    changed: tuple[Any, ...]
+    """The containers that it changes."""
 
 
 class Fingerprints:
@@ -130,7 +143,7 @@ class Fingerprints:
 
     def __init__(self) -> None:
         # By id, with the object itself to keep it alive: hashing one might run code of the user.
-        self._descriptions: dict[tuple[int, int], tuple[Any, Description]] = {}
+        self._descriptions: dict[tuple[int, int, bool], tuple[Any, Description]] = {}
         self._tables: dict[int, tuple[Any, bytes]] = {}
         self._modules: dict[int, _Module] = {}
 
@@ -147,11 +160,22 @@ class Fingerprints:
         if type(function) is Tracked:
             function = function.function
         module = self._module(_globals_of(function))
+        state: dict[int, Any] = {}
+        while True:
+            n_known = len(state)
+            found = self._search(function, module, state)
+            if len(state) == n_known:
+                return found
+
+    def _search(self, function: Any, module: _Module, state: dict[int, Any]) -> bytes:
+        """The fingerprint, if `state` holds all containers that are changed, by id; those not yet there are added."""
+        known = frozenset(state)
         numbers = {id(function): 0}
         reached = [function]
         hashed = blake2b(digest_size=SIZE, person=b"picante-code")
         for each in reached:  # grows on the way
-            described = self._describe(each, module)
+            described = self._describe(each, module, id(each) in known)
+            state.update((id(it), it) for it in described.changed)
             hashed.update(described.digest)
             for used in described.uses:
                 number = numbers.setdefault(id(used), len(reached))
@@ -166,20 +190,23 @@ class Fingerprints:
             found = self._modules[id(names)] = _Module(names)
         return found
 
-    def _describe(self, it: Any, module: _Module) -> Description:
-        found = self._descriptions.get((id(it), id(module)))
+    def _describe(self, it: Any, module: _Module, is_state: bool) -> Description:
+        found = self._descriptions.get((id(it), id(module), is_state))
         if found is None:
             describer = _Describer(module, self._tables)
             try:
-                describer.definition(it)
+                if is_state:
+                    describer.state(it)
+                else:
+                    describer.definition(it)
             except (MemoryError, RecursionError):  # the caller stands too deep
                 raise
             except Exception:  # whatever objects may do: their class is what is left to go by
                 describer = _Describer(module, self._tables)
                 describer.parts.add(b"unknown", full_name(type(it)))
             parts = describer.parts
-            found = it, Description(parts.digest(), tuple(parts.uses))
-            self._descriptions[id(it), id(module)] = found
+            described = Description(parts.digest(), tuple(parts.uses), tuple(describer.changed))
+            found = self._descriptions[id(it), id(module), is_state] = it, described
         return found[1]
 
 
@@ -224,6 +251,7 @@ class _Describer:
     def __init__(self, module: _Module, tables: dict[int, tuple[Any, bytes]]) -> None:
         self.module = module
         self.encoder = Encoder(Parts(), self.special, self.name_of, tables)
+        self.changed: list[Any] = []
 
     @property
     def parts(self) -> Parts:
@@ -239,6 +267,20 @@ class _Describer:
             self.cls(it)
         else:
             self.encoder.add(it)
+
+    def state(self, it: Any) -> None:
+        """Describe a container whose contents do not count."""
+        self.parts.add(b"state")
+        self.special(it, type(it))
+
+    def variable(self, value: Any, changes: Collection[Change]) -> None:
+        """What a variable means, and whether it is changed."""
+        if is_mutable(value):
+            self.parts.use(value)
+            if changes and is_changed(value, changes):
+                self.changed.append(value)
+        else:
+            self.encoder.add(value)
 
     def function(self, function: FunctionType) -> None:
         own = function.__globals__ is self.module.globals
@@ -269,7 +311,7 @@ class _Describer:
     def closure(self, function: FunctionType, shape: Shape) -> None:
         code = function.__code__
         for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-            if name in shape.assigned:
+            if name in shape.free_assigned:
                 self.parts.add(b"state")
                 continue
             try:
@@ -277,7 +319,7 @@ class _Describer:
             except ValueError:  # it has no value yet
                 self.parts.add(b"empty")
             else:
-                self.encoder.add(value)
+                self.variable(value, shape.changes_of(name, free=True))
 
     def names(self, shape: Shape) -> None:
         """What the names outside of a function mean."""
@@ -294,7 +336,7 @@ class _Describer:
             if value is _MISSING:
                 self.parts.add(b"missing", name)
             else:
-                self.encoder.add(value)
+                self.variable(value, shape.changes_of(name, free=False))
         for name in shape.attributes:
             for value in self.module.methods(name):
                 if not issubclass(type(value), _OF_PICANTE):
@@ -358,7 +400,11 @@ class _Describer:
         elif kind is BuiltinFunctionType:
             parts.add(b"builtin", value.__module__, value.__name__)
             if type(value.__self__) is not ModuleType:  # a method of some object, as `[].append`
-                add(value.__self__)
+                if is_changed_by(value.__self__, value.__name__):
+                    self.changed.append(value.__self__)
+                    parts.use(value.__self__)
+                else:
+                    add(value.__self__)
         elif kind is MethodType:
             parts.add(b"method")
             add(value.__func__)
