@@ -30,6 +30,8 @@ def fingerprint_of(ingredient: Ingredient, shared: Fingerprints) -> bytes:
         return _names(ingredient.fields)
     if isinstance(ingredient, InternedIngredient):
         return _names(getattr(ingredient.definition, "_key_names", ()))
+    if not isinstance(ingredient, DerivedIngredient):
+        raise TypeError(f"{ingredient!r} is of no type that caches know.")
     known = _fingerprints.get(ingredient)
     if known is None:
         known = _fingerprints[ingredient] = shared.of(ingredient.function, ingredient.version)

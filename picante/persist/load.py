@@ -116,8 +116,12 @@ async def _load(
         if ingredient is not None:
             check(section, ingredient)
             changed = section.fingerprint != fingerprint_of(ingredient, shared)
-        if ingredient is None or changed and section.type != "derived":
-            what = "which this database does not have" if ingredient is None else "whose fields are others now"
+        if ingredient is None or (changed and section.type != "derived"):
+            what = (
+                "which this database does not have"
+                if ingredient is None
+                else "whose fields are others now"
+            )
             logger.warning(
                 "the cache %s has records of %s, %s: they are left out",
                 path,
