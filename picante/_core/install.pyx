@@ -182,16 +182,17 @@ cdef int draw_edges(Part part, uint64_t revision) except -1:
     cdef uint32_t n
     cdef Edge *edges
     cdef Node node, dep
-    cdef list deps
+    cdef list deps, found
     for i in range(part.n_records):
         node = part.nodes[i]
         if node is None or part.deps[i] is None:
             continue
-        deps = list(part.deps[i])
+        found = part.deps[i]
+        deps = found[::2]
         edges = reserve_edges(deps)
         replace_edges(node, edges, <uint32_t> PyList_GET_SIZE(deps))
         n = 0
-        for dep, is_fresh in part.deps[i].items():
+        for dep, is_fresh in zip(deps, found[1::2]):
             if (<Table> dep.table).members is None and not (<Table> dep.table).derived:
                 dep.flags = VALUE  # the record of an interned value
             edges[n].seen = dep.changed_at if is_fresh else NO_OUTCOME

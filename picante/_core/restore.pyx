@@ -223,23 +223,12 @@ cdef class Restore:
         Raises:
             DecodeError: keys are not what they should be after all.
         """
-        cdef Part part
         cdef list trash = []
-        cdef bint collecting
         (<Runtime> self.runtime).check_writable()
-        for part in self.parts:
-            if part.ingredient is not None and part.ingredient.store is None:
-                part.ingredient.adopt(self.store)
-        self.intern_all()
-        for part in self.parts:
-            if part.ingredient is not None and part.type != "interned":
-                self.make_nodes(part)
-        for part in self.parts:
-            if part.type == "derived":
-                self.find_deps(part)
-        self.spread_left_out()
-        collecting = begin_transition()
+        # The collector would go over a growing number of new objects again and again, and none of them is garbage.
+        cdef bint collecting = begin_transition()
         try:
+            self.make_all()
             install(self.store, self.source, self.parts, self.places, self.revision, trash)
         finally:
             end_transition(collecting)
@@ -252,6 +241,21 @@ cdef class Restore:
             if hub.has_event_receivers:
                 hub.emit(RevisionSet(revision))
         return revision
+
+    cdef int make_all(self) except -1:
+        """Make all that is needed: ids, keys, nodes. Runs the code of users' codecs, so it comes before the transition."""
+        cdef Part part
+        for part in self.parts:
+            if part.ingredient is not None and part.ingredient.store is None:
+                part.ingredient.adopt(self.store)
+        self.intern_all()
+        for part in self.parts:
+            if part.ingredient is not None and part.type != "interned":
+                self.make_nodes(part)
+        for part in self.parts:
+            if part.type == "derived":
+                self.find_deps(part)
+        return self.spread_left_out()
 
     # -- interned values
 
@@ -342,6 +346,7 @@ cdef class Restore:
         cdef Head head
         cdef Node node, dep
         cdef bint is_fresh
+        cdef list deps
         part.deps = []
         for i in range(part.n_records):
             place = &self.places[part.first + i]
@@ -350,14 +355,17 @@ cdef class Restore:
                 node = part.nodes[i]
                 span = self.source.span(place.deps, place.value)
                 next_head(&span, &head)
-                deps = {}
+                deps = []
                 for _ in range(head.size):
                     dep = self.read_dep(&span, node, &is_fresh)
                     if dep is None:
                         self.leave_out(part, place, None)
                         deps = None
                         break
-                    deps[dep] = deps.get(dep, True) and is_fresh
+                    deps.append(dep)
+                    deps.append(is_fresh)
+                if deps is not None and head.size > 1:
+                    deps = _without_doubles(deps)
             part.deps.append(deps)
         return 0
 
@@ -425,7 +433,7 @@ cdef class Restore:
                 if part.deps[i] is None:
                     gone.append(part.nodes[i])
                 else:
-                    for node in part.deps[i]:
+                    for node in part.deps[i][::2]:
                         readers.setdefault(node, []).append((part, i))
         while gone:
             for part, i in readers.pop(gone.pop(), ()):
@@ -434,6 +442,14 @@ cdef class Restore:
                     self.leave_out(part, &self.places[part.first + i], None)
                     gone.append(part.nodes[i])
         return 0
+
+
+cdef list _without_doubles(list deps):
+    """Each dependency once: two ids in the file may be one here, and whoever wrote it may not have cared."""
+    cdef dict found = {}
+    for dep, is_fresh in zip(deps[::2], deps[1::2]):
+        found[dep] = found.get(dep, True) and is_fresh
+    return deps if 2 * len(found) == PyList_GET_SIZE(deps) else [x for pair in found.items() for x in pair]
 
 
 cdef Node _outside_part(Node cell):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from typing import Any
 
@@ -64,7 +64,8 @@ class KnownClasses:
                 definitions.append(each.definition)
             annotations += [it for it in (each.key_type, each.value_type) if it is not None]
         self._classes = classes_of(definitions, annotations)
-        self._db = db
+        # Weakly: values that are not decoded yet refer to this, and they belong to the database.
+        self._db: Callable[[], Any] = (lambda: None) if db is None else weakref.ref(db)
 
     def _known_class(self, name: str) -> Any:
         return self._find(name, "_known_class")
@@ -74,6 +75,7 @@ class KnownClasses:
 
     def _find(self, label: str | int, finder: str) -> Any:
         found = self._classes.get(label)
-        if found is None and hasattr(self._db, finder):
-            found = getattr(self._db, finder)(label)
+        db = self._db()
+        if found is None and hasattr(db, finder):
+            found = getattr(db, finder)(label)
         return found
