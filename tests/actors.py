@@ -30,6 +30,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
+import sys
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -114,6 +115,7 @@ class Actors(Runner):
         self.snapshots: dict[str, tuple[Any, int]] = {}
         self.forgotten: list[weakref.ref[Any]] = []
         self.failed_at: dict[Exception, int] = {}
+        self.failed = False
 
     # -- the course of things
 
@@ -246,12 +248,11 @@ class Actors(Runner):
             for n, (key, value) in enumerate(writes):
                 if n:
                     await checkpoint()
-                if value is not None:
-                    self.input.set(self.db, key, self.value(value))
-                    pending[key] = value
-                else:
+                if value is None:
                     self.input.remove(self.db, key)
-                    pending[key] = value
+                else:
+                    self.input.set(self.db, key, self.value(value))
+                pending[key] = value
                 found = self.input.get(self.db, key)
                 if (None if found is None else found.n) != value:
                     raise WrongError(f"a batch that sets {key} to {value} sees {found}")
@@ -270,10 +271,12 @@ class Actors(Runner):
         if read[0] == "both":
             sides = (self.side(db, i, run) for i in read[1:])
             found = await asyncio.gather(*sides, return_exceptions=True)
-            for each in found:
-                if isinstance(each, BaseException):
-                    raise each
-            return [each.n for each in found if isinstance(each, Value)]
+            errors = [each for each in found if isinstance(each, BaseException)]
+            numbers = [each.n for each in found if isinstance(each, Value)]
+            found.clear()  # an error keeps this frame
+            if errors:
+                raise errors[0]
+            return numbers
         if read[0] == "abandon":
             begun = asyncio.get_running_loop().create_future()
             task = asyncio.ensure_future(self.begin_aside(db, read[1], run, begun))
@@ -320,8 +323,11 @@ class Actors(Runner):
         try:
             got = await self.fetch(db, i)
         except Exception as error:
-            got = error.with_traceback(None)  # it has this frame, and by that the database
+            got = error.with_traceback(None)
+        # No error that is kept, here or beneath, shall keep anything by way of this frame.
+        db = at = None  # type: ignore[assignment]
         self.check_value(i, revision, got)
+        got = None
 
     async def touch(self, i: int) -> None:
         db, revision = self.begin_access()
@@ -330,6 +336,7 @@ class Actors(Runner):
         except Exception as error:
             got = error.with_traceback(None)
         self.check_touch(i, revision, got)
+        got = None
 
     async def map(self, members: tuple[int, ...], *at: Any) -> None:
         db, revision = self.begin_access(*at)
@@ -387,6 +394,7 @@ class Actors(Runner):
 
     def check_value(self, i: int, revision: int, got: Any) -> None:
         super().check_value(i, revision, got)
+        self.failed = self.failed or isinstance(got, Exception)
         if isinstance(got, Exception) and self.failed_at.setdefault(got, revision) != revision:
             raise WrongError(f"{got!r} of {self.failed_at[got]} is that of {revision}, too")
 
@@ -396,10 +404,14 @@ class Actors(Runner):
             if isinstance(state, Running):
                 raise WrongError(f"the cell of {i} is left behind as {state}")
 
+    def may_keep(self) -> bool:
+        """From 3.12 on the frames of a traceback keep those that had called them, and a cell keeps its error."""
+        return self.failed and sys.version_info >= (3, 12)
+
     def check_forgotten(self) -> None:
         """Nobody keeps a snapshot that was forgotten: not even the traceback of a query that has failed on it."""
         kept = [each() for each in self.forgotten if each() is not None]
-        if kept:
+        if kept and not self.may_keep():
             raise WrongError(f"{kept} were forgotten, and are kept by somebody")
 
     async def check_kept(self, when: str) -> None:
@@ -415,7 +427,7 @@ class Actors(Runner):
         if any(id(value) not in ids for value in self.values):
             gc.collect()  # a query that catches an error may be part of a cycle with it
         kept = [value for value in self.values if id(value) not in ids]
-        if kept:
+        if kept and not self.may_keep():
             raise WrongError(f"{when}, {kept} were kept beside {shown}")
 
 

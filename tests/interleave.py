@@ -261,7 +261,7 @@ def label(what: Any) -> str:
     if isinstance(what, asyncio.Future):
         return f"open {getattr(what, 'owner', 'a gate')}"
     task = task_of(what)
-    if isinstance(task, SteppedTask) and not task.get_name().startswith("Task-"):
+    if isinstance(task, SteppedTask) and not task.get_name().startswith(("Task-", "None")):
         return str(task.get_name())
     if task is not None:
         return f"task {task.get_coro().__qualname__}"

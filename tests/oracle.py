@@ -655,12 +655,12 @@ class Runner:
                     answer = self.fact(db, program.send(answer))
             except StopIteration as stop:
                 number = stop.value
-            value = self.value(number % self.program.queries[i].modulus)
         except BaseException as error:
             self.end(run, error)
             raise
         self.end(run, None)
-        return value
+        # No variable: the traceback of an error that was caught here refers to this frame.
+        return self.value(number % self.program.queries[i].modulus)
 
     async def compute_async(self, db: Any, i: int) -> Value:
         run = self.begin(i)
@@ -681,12 +681,12 @@ class Runner:
             except StopIteration as stop:
                 number = stop.value
             self.fail_outside(run)
-            value = self.value(number % self.program.queries[i].modulus)
         except BaseException as error:
             self.end(run, error)
             raise
         self.end(run, None)
-        return value
+        # No variable: the traceback of an error that was caught here refers to this frame.
+        return self.value(number % self.program.queries[i].modulus)
 
     def fail_outside(self, run: Run) -> None:
         if run.query in self.failing:
