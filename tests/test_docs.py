@@ -20,6 +20,13 @@ DOCUMENTED = [
     "picante._core.interned",
     "picante._core.key",
     "picante._core.runtime",
+    "picante.debug.analysis",
+    "picante.debug.collector",
+    "picante.debug.dot",
+    "picante.debug.graph",
+    "picante.debug.names",
+    "picante.debug.paths",
+    "picante.debug.stats",
 ]
 
 
@@ -39,18 +46,19 @@ def test_the_quickstart_of_the_readme_runs_as_printed() -> None:
         )
 
 
-def test_the_snippets_of_the_guide_run_in_order(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("name", ["docs/guide.md", "docs/debugging.md"])
+def test_the_snippets_of_a_page_run_in_order(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    guide = ModuleType("guide")
-    monkeypatch.setitem(sys.modules, guide.__name__, guide)
-    blocks = list(snippets("docs/guide.md"))
+    page = ModuleType(Path(name).stem)
+    monkeypatch.setitem(sys.modules, page.__name__, page)
+    blocks = list(snippets(name))
     assert blocks
     for n_lines, block in blocks:
-        # The empty lines make a traceback show the line of the guide.
-        code = compile("\n" * n_lines + block, str(ROOT / "docs/guide.md"), "exec")
-        exec(code, vars(guide))
+        # The empty lines make a traceback show the line of the page.
+        code = compile("\n" * n_lines + block, str(ROOT / name), "exec")
+        exec(code, vars(page))
 
 
 def belongs_to(module: ModuleType, test: doctest.DocTest) -> bool:
