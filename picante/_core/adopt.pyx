@@ -13,7 +13,7 @@ from picante._core.commit cimport commit_as
 from picante._core.frame cimport Frame, record
 from picante._core.ingredient cimport ingredient_of
 from picante._core.node cimport NO_OUTCOME, UNLINKED, VALUE, Table, Version
-from picante._core.packed cimport opened
+from picante._core.packed cimport UNREADABLE, readable
 from picante._core.sharing cimport completed_result, reuse
 from picante._core.verify cimport Outcome, outcome_at
 
@@ -31,8 +31,8 @@ cdef bint adopt(Store store, Walk walk, Node node, View view, bint *is_new) exce
         candidates.append(completed)
     for version in candidates:
         if version.flags & (VALUE | UNLINKED) == VALUE and _knows_all(walk, version):
-            value = opened(version.value)
-            frame = _as_computed(version, node, view)
+            value = readable(version.value)
+            frame = None if value is UNREADABLE else _as_computed(version, node, view)
             if frame is not None:
                 is_new[0] = commit_as(store, frame, VALUE, value, version.changed_at)
                 if version is completed:

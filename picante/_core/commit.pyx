@@ -20,7 +20,7 @@ from picante._core.node cimport (
     FAILED, MARKED, NO_OUTCOME, PART, UNLINKED, VALUE, Edge, Failure, Version, begin_transition, end_transition,
     replace_edges, reserve_edges, same_deps,
 )
-from picante._core.packed cimport opened
+from picante._core.packed cimport UNREADABLE, readable
 from picante._core.sharing cimport completed_result
 from picante._core.store cimport fits_node, keep_current, keep_version, may_be_idle
 from picante._core.verify cimport Outcome, outcome_at, valid_until
@@ -59,17 +59,22 @@ cdef int _name_value(Store store, Frame frame, object value, uint64_t *name) exc
     cdef uint64_t known = node.changed_at
     cdef list versions = [] if node.history is None else list(node.history)
     eq = (<Ingredient> frame.ingredient).eq
-    if node.flags & VALUE and outcomes_equal(eq, opened(node.value), value):
+    if node.flags & VALUE and _equals(eq, node.value, value):
         name[0] = known
         return 0
     version = completed_result(store, node)
     if version is not None:
         versions.append(version)
     for version in versions:
-        if version.flags & VALUE and outcomes_equal(eq, opened(version.value), value):
+        if version.flags & VALUE and _equals(eq, version.value, value):
             name[0] = version.changed_at
             return 0
     return 0
+
+
+cdef bint _equals(object eq, object known, object value) except -1:
+    known = readable(known)
+    return known is not UNREADABLE and outcomes_equal(eq, known, value)
 
 
 cdef bint _place(Store store, Frame frame, uint32_t outcome, object value, uint64_t name, list trash) except -1:

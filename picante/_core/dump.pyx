@@ -28,7 +28,8 @@ from picante._core.node cimport (
 )
 from picante._core.packed cimport opened
 from picante._core.records cimport (
-    DROPPED, LOOKED_AT, MEMBERS_PART, STORED, UNDECIDED, find_record, nodes_in_order, write_record,
+    DROPPED, LOOKED_AT, MEMBERS_PART, STORED, UNDECIDED, find_record, nodes_in_order, record_size,
+    write_record,
 )
 from picante._core.runtime cimport view_of
 from picante._core.store cimport enter_view, leave_view
@@ -36,9 +37,7 @@ from picante._core.verify cimport Outcome, outcome_at
 
 cdef enum:
     MAX_REPORTED = 20
-    PER_RECORD = 32      # what a record takes at most besides its key and its value, in bytes, ...
-    PER_ID = 6           # ... of an interned value, ...
-    PER_DEPENDENCY = 11  # ... and for each of its dependencies
+    PER_ID = 3  # what a record of an interned value takes besides it, in bytes
 
 
 @cython.final
@@ -188,7 +187,7 @@ cdef class Dump:
     cdef int read_interned(self, Section section, value) except -1:
         cdef Py_ssize_t before = self.n_records, n = before - section.first
         if (self.max_records is None or n < self.max_records) and (
-            self.max_bytes is None or self.packed.size + PER_ID * n < self.room_for_records()
+            self.max_bytes is None or self.packed.size + PER_ID * (n + 1) < self.room_for_records()
         ):
             self.add(section, None, None, value, True)
         if self.n_records > before:
@@ -231,9 +230,7 @@ cdef class Dump:
                 flags, value, changed_at, verified_at = node.flags, node.value, node.changed_at, node.verified_at
             else:
                 return 0
-            if flags & UNLINKED:
-                return 0
-            if (<Table> node.table).derived:
+            if (<Table> node.table).derived and not flags & UNLINKED:
                 self.keep_deps(node, version)
         finally:
             end_transition(collecting)
@@ -246,6 +243,7 @@ cdef class Dump:
         if self.n_records > before:
             self.records[before].changed_at = changed_at
             self.records[before].verified_at = verified_at
+            self.records[before].must_run = flags & UNLINKED != 0
             self.records[before].first_dep = n_deps
             self.records[before].n_deps = <uint32_t> (PyList_GET_SIZE(self.dep_nodes) - n_deps)
         return 0
@@ -321,6 +319,7 @@ cdef class Dump:
         record.n_deps = 0
         record.section = <uint32_t> self.current
         record.changed_at = record.verified_at = 0
+        record.must_run = False
         record.number = -1
         record.fate = UNDECIDED
         self.n_records += 1
@@ -447,7 +446,7 @@ cdef class Dump:
             path.pop()
             positions.pop()
             section = self.all[record.section]
-            size = record.end - record.start + PER_RECORD + PER_DEPENDENCY * record.n_deps
+            size = record_size(record, self.deps, self.n_records)
             if position < record.n_deps:
                 record.fate = DROPPED
                 self.n_incomplete += 1

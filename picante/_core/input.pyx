@@ -15,7 +15,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from picante._core.batch cimport Batch, current_batch, merged, n_open, pending_write
 from picante._core.change cimport Write
 from picante._core.equality cimport outcomes_equal, same
-from picante._core.errors import DecodeError, InputNotFoundError
+from picante._core.errors import InputNotFoundError
 from picante._core.frame cimport Frame, current_frame, record
 from picante._core.ingredient cimport describe_key, init_ingredient, runtime_of, view_for
 from picante._core.key cimport Key
@@ -24,12 +24,11 @@ from picante._core.node cimport (
     ABSENT, OUTCOME, PACKED, PART, VALUE, Table, Version, begin_transition, end_transition, ensure_node, find_node,
     find_version,
 )
-from picante._core.packed cimport opened, unpack_node
+from picante._core.packed cimport UNREADABLE, opened, readable, unpack_node
 from picante._core.runtime cimport Runtime
 from picante._core.store cimport Store, View, sweep
 
 cdef str PRESENCE = "presence"
-cdef object UNREADABLE = object()
 
 
 @cython.final
@@ -305,8 +304,8 @@ cdef class InputIngredient(Ingredient):
             if name == PRESENCE:
                 if version.ordinal != slot.verified_at:
                     break  # it was removed in between
-            elif version.valid_until + 1 != part.valid_since or not same(
-                opened(version.value)[name], opened(slot.value)[name]
+            elif version.valid_until + 1 != part.valid_since or not same_fields(
+                version.value, slot.value, name
             ):
                 break  # nothing is known of the time in between
             part.changed_at = version.changed_at
@@ -382,7 +381,7 @@ cdef bint compare_write(Write write) except -1:
                 raise ingredient.not_found(slot.key)
             write.value = merged(opened(slot.value), write.fields)
         is_same = slot.flags & OUTCOME == write.flags and (
-            write.flags == ABSENT or outcomes_equal(ingredient.eq, readable(slot.value), write.value)
+            write.flags == ABSENT or same_values(ingredient.eq, slot.value, write.value)
         )
         if not is_same:
             write.parts = changed_parts(slot, write)
@@ -392,26 +391,26 @@ cdef bint compare_write(Write write) except -1:
         # The user's __eq__ has set this very input: once more.
 
 
-cdef object readable(object value):
-    """`value`, or UNREADABLE where it was loaded and cannot be decoded after all: so that it can be replaced."""
-    try:
-        return opened(value)
-    except DecodeError:
-        return UNREADABLE
+cdef bint same_values(object eq, object old, object new) except -1:
+    old = readable(old)
+    return old is not UNREADABLE and outcomes_equal(eq, old, new)
+
+
+cdef bint same_fields(object first, object second, name) except -1:
+    first, second = readable(first), readable(second)
+    return first is not UNREADABLE and second is not UNREADABLE and same(first[name], second[name])
 
 
 cdef list changed_parts(Node slot, Write write):
     """The parts of the slot that `write` changes."""
     cdef list changed = []
-    old = readable(slot.value)
+    old = slot.value
     write.n_parts = 0
     if slot.parts is None:
         return changed
     write.n_parts = len(slot.parts)
     for name, part in list(slot.parts.items()):
-        if (slot.flags ^ write.flags) & VALUE or name != PRESENCE and (
-            old is UNREADABLE or not same(old[name], write.value[name])
-        ):
+        if (slot.flags ^ write.flags) & VALUE or name != PRESENCE and not same_fields(old, write.value, name):
             changed.append(part)
     return changed
 

@@ -36,9 +36,11 @@ cdef int install(Store store, Source source, list parts, Place *places, uint64_t
     revision = store.present.revision + (0 if is_fresh else 1)
     if is_fresh:
         revision = max(revision, stored_at)
-        if revision == 0:
+        if revision == 0 and _has_memos(parts):
             revision = 1  # what holds up to the one before could not be said of the first
-    until = revision - 1
+    elif any([(<Part> part).rerun for part in parts]):
+        revision += 1  # nothing else is named by the one before: it is for what must not be taken for its rerun
+    until = revision - 1 if revision else 0
     if revision > store.present.revision:
         advance(store, revision)
     for part in parts:
@@ -59,6 +61,10 @@ cdef int install(Store store, Source source, list parts, Place *places, uint64_t
                 if node is not None and node.flags & MARKED:
                     mark_from(store, node, until)
     return 0
+
+
+cdef bint _has_memos(list parts) except -1:
+    return any([(<Part> part).type == "derived" and (<Part> part).n_records > 0 for part in parts])
 
 
 cdef bint is_fresh_database(Store store, uint64_t stored_at) except -1:
@@ -166,6 +172,8 @@ cdef int place_memos(
         node.value = new_packed(source, place.value, place.end)
         node.flags = VALUE | PACKED
         node.changed_at = place.changed_at if is_fresh else revision
+        if part.rerun:  # its next outcome may be another one, and will be named by this very revision
+            node.changed_at = min(node.changed_at, until)
         node.valid_since = revision
         node.verified_at = revision
         if node.parts is not None:

@@ -23,6 +23,17 @@ cdef class Packed:
         return self.value
 
 
+cdef object UNREADABLE = object()
+
+
+cdef object readable(object value):
+    """`value`, or UNREADABLE where it was loaded and cannot be decoded after all: that differs from everything."""
+    try:
+        return opened(value)
+    except DecodeError:
+        return UNREADABLE
+
+
 cdef Packed new_packed(Source source, Py_ssize_t start, Py_ssize_t end):
     cdef Packed packed = Packed()
     packed.source = source

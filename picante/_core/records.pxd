@@ -41,6 +41,7 @@ cdef struct Record:
     uint32_t section
     uint64_t changed_at
     uint64_t verified_at
+    bint must_run           # nothing that it read could show that it holds
     int64_t number          # by which the file names it, once that is settled
     Fate fate
 
@@ -58,6 +59,9 @@ cdef class Section:
     cdef Py_ssize_t first            # the index of its first record
     cdef Py_ssize_t last             # ... and the one after its last
 
+
+# How many bytes a record takes in the file, at most; `n_records`: of how many it may be one.
+cdef Py_ssize_t record_size(Record *record, Dependency *deps, Py_ssize_t n_records) noexcept
 
 cdef list nodes_in_order(Table table, View view)  # as of that view, in the order of insertion
 

@@ -82,7 +82,7 @@ cdef int write_record(
         put_unsigned(scratch, record.changed_at)
         if (<Table> (<Node> record.node).table).derived:
             put_unsigned(scratch, record.verified_at)
-            _put_array(scratch, record.n_deps)
+            _put_array(scratch, record.n_deps + record.must_run)
             for i in range(record.n_deps):
                 dep = &deps[record.first_dep + i]
                 number = dep.record if dep.part == MEMBERS_PART else records[dep.record].number
@@ -91,9 +91,33 @@ cdef int write_record(
                 put_unsigned(scratch, 2 * number + (not dep.is_fresh))
                 if dep.part != WHOLE:
                     put_int(scratch, dep.part)
+            if record.must_run:  # as if the world outside of the database had changed
+                _put_array(scratch, 2)
+                put_unsigned(scratch, 2 * <uint64_t> record.number + 1)
+                put_int(scratch, OUTSIDE_PART)
     put_bytes(scratch, packed.data + record.value, record.end - record.value)
     put_head(out, 0xC4, 0xC5, scratch.size)
     return put_bytes(out, scratch.data, scratch.size)
+
+
+cdef Py_ssize_t record_size(Record *record, Dependency *deps, Py_ssize_t n_records) noexcept:
+    cdef Py_ssize_t size = record.end - record.start
+    cdef Py_ssize_t per_number = _size_of(2 * <uint64_t> n_records + 1)
+    cdef uint32_t i
+    if record.node != NULL:
+        size += _size_of(record.value - record.start) + _size_of(record.changed_at)
+        if (<Table> (<Node> record.node).table).derived:
+            size += _size_of(record.verified_at) + _size_of(record.n_deps) + 2
+            for i in range(record.n_deps):
+                size += per_number + (0 if deps[record.first_dep + i].part == WHOLE else 6)
+            if record.must_run:
+                size += per_number + 2
+    return size + (2 if size <= 0xFF else 3 if size <= 0xFFFF else 5)
+
+
+cdef Py_ssize_t _size_of(uint64_t number) noexcept:
+    """How many bytes a number takes."""
+    return 1 if number < 0x80 else 2 if number <= 0xFF else 3 if number <= 0xFFFF else 5 if number <= 0xFFFF_FFFF else 9
 
 
 cdef int _put_array(Buffer out, Py_ssize_t n) except -1:

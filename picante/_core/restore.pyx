@@ -243,7 +243,7 @@ cdef class Restore:
         return revision
 
     cdef int make_all(self) except -1:
-        """Make all that is needed: ids, keys, nodes. Runs the code of users' codecs, so it comes before the transition."""
+        """Make all that is needed: ids, keys, nodes. Runs the code of codecs, so it comes before the transition."""
         cdef Part part
         for part in self.parts:
             if part.ingredient is not None and part.ingredient.store is None:
