@@ -36,6 +36,8 @@ cdef class Part:
     cdef Py_ssize_t checked       # how many records were checked
     cdef list nodes               # of its records, once they are made; None for one that is left out
     cdef list deps                # derived: of each the nodes that it read, and whether they are as they were read
+    cdef Py_ssize_t n_before      # interned: how many values there were, ...
+    cdef Py_ssize_t n_interned    # ... and how many there are with those of the file
     cdef list ids                 # interned: what the ids in the file are here
 
 

@@ -11,3 +11,5 @@ cdef class InternedIngredient(Ingredient):
     cdef list values       # by id
     cdef dict plain        # value -> id, for values whose own equality is the typed one
     cdef dict encoded      # encoding -> id, for all others
+
+    cdef int forget(self, Py_ssize_t n, Py_ssize_t n_now) except -1

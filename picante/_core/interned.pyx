@@ -79,6 +79,18 @@ cdef class InternedIngredient(Ingredient):
                 ids[key] = number
                 self.values.append(value)
 
+    cdef int forget(self, Py_ssize_t n, Py_ssize_t n_now) except -1:
+        """Take back all ids from `n` on, which nobody knows yet; nothing if there are not `n_now` of them any more."""
+        if len(self.values) != n_now:
+            return 0
+        for value in self.values[n:]:
+            if is_plain_key(value):
+                del self.plain[value]
+            else:
+                del self.encoded[encode_key(value)]
+        del self.values[n:]
+        return 0
+
     def get(self, db, id):
         """The value that `id` stands for (r[interned.get]).
 

@@ -34,6 +34,7 @@ cdef class Restore:
     cdef uint64_t read_revision(self, Span *span) except? 0xDEAD
     cdef int leave_out(self, Part part, Place *place, error) except -1
 
+    cdef int undo(self) except -1
     cdef int make_all(self) except -1
     cdef int intern_all(self) except -1
     cdef object intern_part(self, Part part, dict new_ids)

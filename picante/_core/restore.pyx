@@ -206,6 +206,8 @@ cdef class Restore:
                     n_of = PyList_GET_SIZE(self.parts)
             if number >= n_of:
                 raise damaged(span.at, "a dependency names a record that is not there")
+            if is_part and head.number == MEMBERS_PART and (<Part> self.parts[number]).type != "input":
+                raise damaged(span.at, "a dependency is on the keys of what has none")
         return 0
 
     cdef int leave_out(self, Part part, Place *place, error) except -1:
@@ -228,7 +230,11 @@ cdef class Restore:
         # The collector would go over a growing number of new objects again and again, and none of them is garbage.
         cdef bint collecting = begin_transition()
         try:
-            self.make_all()
+            try:
+                self.make_all()
+            except BaseException:
+                self.undo()
+                raise
             install(self.store, self.source, self.parts, self.places, self.revision, trash)
         finally:
             end_transition(collecting)
@@ -241,6 +247,17 @@ cdef class Restore:
             if hub.has_event_receivers:
                 hub.emit(RevisionSet(revision))
         return revision
+
+    cdef int undo(self) except -1:
+        """Take back what was made, as if nothing had been tried."""
+        cdef Part part
+        for part in reversed(self.parts):
+            if part.ids is not None:
+                (<InternedIngredient> part.ingredient).forget(part.n_before, part.n_interned)
+            if part.nodes is not None:
+                self.store.idle.extend([node for node in part.nodes if node is not None])
+                part.nodes = part.deps = None
+        return sweep(self.store)
 
     cdef int make_all(self) except -1:
         """Make all that is needed: ids, keys, nodes. Runs the code of codecs, so it comes before the transition."""
@@ -266,6 +283,7 @@ cdef class Restore:
         cdef list waiting = [part for part in self.parts if part.type == "interned" and part.ingredient is not None]
         for part in waiting:
             part.ids = []
+            part.n_before = part.n_interned = len((<InternedIngredient> part.ingredient).values)
             new_ids[int((<InternedIngredient> part.ingredient).handle_kind)] = {}
         for kind in self.unknown_handles:
             new_ids.setdefault(int(kind), {})
@@ -297,6 +315,7 @@ cdef class Restore:
                 except DecodeError as error:
                     return error
                 ids[len(part.ids)] = int(number)
+                part.n_interned = max(part.n_interned, <Py_ssize_t> int(number) + 1)
             else:
                 number = None
             part.ids.append(number)

@@ -134,7 +134,10 @@ class Ticket:
     _written: ClassVar[dict[str, int]] = {}
 
     def __init__(self, path: Path) -> None:
-        self.path = os.path.realpath(os.fsdecode(path))
+        try:
+            self.path = os.path.realpath(os.fsdecode(path))
+        except ValueError:  # no file can have this name; writing it will say so
+            self.path = os.fsdecode(path)
         self.number = next(self._numbers)
         self.cancelled = False
 
