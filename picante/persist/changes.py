@@ -228,11 +228,8 @@ def _effect(opcode: int, argument: int, name: str, jump: bool) -> int:
     ):  # `dis` of 3.11 and 3.12 leaves out what the first `send` puts there
         return 1
     effect = dis.stack_effect(opcode, argument if opcode >= dis.HAVE_ARGUMENT else None, jump=jump)
-    if (
-        _PRECALL and name == "CALL"
-    ):  # 3.11: what belongs to PRECALL, which is not among the instructions
-        effect -= argument
-    return effect
+    # In 3.11 the arguments are taken off by PRECALL, which is not among the instructions.
+    return effect - argument if _PRECALL and name == "CALL" else effect
 
 
 def _apply(stack: list[_Place | None], name: str, effect: int) -> None:
