@@ -44,7 +44,7 @@ help: ## say what there is to make
 	@echo '  Variables: PYTHON=$(PYTHON) VENV=$(VENV) ARGS=$(ARGS)'
 
 demo: $(BUILT) $(DID)/installed ## analyse the imports of the standard library, incrementally
-	$(PY) -m examples.imports $(ARGS)
+	$(PY) -m examples.imports --cache build/demo $(ARGS)
 
 test: $(DID)/needs-dev $(BUILT) $(DID)/installed ## run the quick tests (all: ARGS='-m "slow or not slow"')
 	$(PY) -m pytest $(ARGS)

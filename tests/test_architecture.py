@@ -43,6 +43,7 @@ ORDER = (
     "packed",
     "frame",
     "change",
+    "recorder",
     "runtime",
     "ingredient",
     "batch",

@@ -6,6 +6,7 @@ import ast
 import io
 import os
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -32,6 +33,7 @@ from examples.imports.analysis import (
 from examples.imports.demo import Demo, Progress, duration, to_edit, to_import
 from examples.imports.queries import Database, File
 from examples.imports.tree import Tree, decode, read_tree
+from examples.imports.warm import cache_file
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -651,8 +653,12 @@ def test_the_command_analyses_a_tree(tmp_path: Path) -> None:
         "a comment added",
         "an import added",
         "both taken back",
+        "second process",
+        "a comment in it",
     ]
     assert [int(row[16:].split()[0]) for row in rows[1:3]] == [0, 1]
+    assert [int(row[16:].split()[0]) for row in rows[5:]] == [0, 1]
+    assert re.search(r"loaded 0.0 MB in .*\bran 0 of \d+ queries in ", done.stdout, re.DOTALL)
     assert all("times faster" in row for row in rows[1:])
     assert "Ran for the comment: parse 1 (early cutoff)." in done.stdout
     assert "2 files: pkg/one.py > pkg/two.py > pkg/one.py" in done.stdout
@@ -662,6 +668,49 @@ def test_the_command_analyses_a_tree(tmp_path: Path) -> None:
 
 
 Capture = pytest.CaptureFixture[str]
+
+
+def test_a_process_of_another_day_runs_what_has_changed_since(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    tree = write(tmp_path / "tree", dict(FILES))
+    cache = tmp_path / "new" / "cache"
+    warm = [str(tree), "--warm", "--cache", str(cache)]
+    assert main(warm) == 1
+    assert "There is no cache" in capsys.readouterr().out
+    assert main([str(tree), "--cache", str(cache)]) == 0
+    (kept,) = cache.iterdir()
+    capsys.readouterr()
+
+    def runs() -> int:
+        assert main(warm) == 0
+        first, second = [x for x in capsys.readouterr().out.splitlines() if "same result" in x]
+        assert int(second[16:].split()[0]) == 1
+        return int(first[16:].split()[0])
+
+    assert runs() == 0
+    (tree / "tool.py").write_text("# a comment\n" + FILES["tool.py"])
+    assert runs() == 1
+    (tree / "tool.py").unlink()
+    assert runs() > 1
+    write(tree, {"tool.py": FILES["tool.py"], "new.py": "import tool"})
+    assert runs() > 1
+    assert [*cache.iterdir()] == [kept]  # starting warm saves nothing
+
+
+def test_a_cache_is_that_of_one_tree_and_layout(tmp_path: Path) -> None:
+    tree = Tree(tmp_path, {}, Layout(), 0, 0)
+    others = [Tree(tmp_path / "a", {}, Layout(), 0, 0), Tree(tmp_path, {}, Layout("package"), 0, 0)]
+    names = {cache_file(tmp_path, each).name for each in (tree, *others)}
+    assert len(names) == 3
+    assert cache_file(tmp_path, Tree(tmp_path, {"a.py": ""}, Layout(), 0, 0)).name in names
+
+
+def test_starting_warm_needs_a_folder(capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["--warm"])
+    assert exit_.value.code == 2
+    assert "--warm needs --cache FOLDER" in capsys.readouterr().err
 
 
 def test_trees_with_nothing_to_edit(tmp_path: Path, capsys: Capture) -> None:

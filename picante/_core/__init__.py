@@ -40,6 +40,7 @@ A module may import and ``cimport`` only what stands above it:
 ``packed``      loaded values that are not decoded yet
 ``frame``       the running query: what it has read, whom it waits for, cycles
 ``change``      how a change of an input takes effect
+``recorder``    committed changes, for who must see every one of them
 ``runtime``     the public face: revisions, changes of inputs, the graph, events
 ``ingredient``  what every ingredient can be asked
 ``batch``       several changes as one revision

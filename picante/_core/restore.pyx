@@ -23,6 +23,7 @@ from picante._core.install cimport Part, Place, install
 from picante._core.interned cimport InternedIngredient
 from picante._core.key import Revision
 from picante._core.node cimport PART, VALUE, begin_transition, end_transition, ensure_node
+from picante._core.recorder cimport record_load
 from picante._core.records cimport MEMBERS_PART, OUTSIDE_PART, PRESENCE_PART, WHOLE
 from picante._core.runtime cimport Runtime
 from picante._core.store cimport sweep
@@ -236,6 +237,8 @@ cdef class Restore:
                 self.undo()
                 raise
             install(self.store, self.source, self.parts, self.places, self.revision, trash)
+            if (<Runtime> self.runtime).recorders:
+                record_load((<Runtime> self.runtime).recorders, self.store.present.revision)
         finally:
             end_transition(collecting)
         revision = Revision(self.store.present.revision)

@@ -13,6 +13,7 @@ cdef class Runtime:
     cdef View view             # that of a snapshot, in use until it is closed; None: the present one
     cdef bint closed           # snapshots: nothing more is read through it
     cdef object hub            # the EventHub, once somebody has subscribed
+    cdef list recorders        # of those who must see every change; None while there was nobody
     cdef object __weakref__
 
     cdef bint has_event_receivers(self) except -1

@@ -20,6 +20,8 @@ from picante._core.node cimport (
     ABSENT, FAILED, MARKED, PART, UNLINKED, VALUE, Table, Version, begin_transition, collect_dependents, drop_edges,
     end_transition, ensure_node, find_version, holds_at, is_own_part, node_key, read_by, replace_edges, reserve_edges,
 )
+from picante._core.recorder import ChangeRecorder
+from picante._core.recorder cimport record_invalidated, record_writes
 from picante._core.sharing cimport share, unlink_versions
 from picante._core.store cimport advance, enter_view, leave_view, mark_from, sweep, table_for
 
@@ -142,6 +144,17 @@ cdef class Runtime:
             self.hub = hub
         return self.hub
 
+    def record_changes(self):
+        """A recorder of every committed change from now on, in order and without a limit: see `ChangeRecorder`.
+
+        What `subscribe_events` gives is for watching. This is for who would be wrong if he missed one.
+        """
+        self.check_writable()
+        recorders = []
+        if self.recorders is None:
+            self.recorders = recorders
+        return ChangeRecorder(self.recorders)
+
     cdef bint has_event_receivers(self) except -1:
         return self.hub is not None and self.hub.has_event_receivers
 
@@ -186,6 +199,8 @@ cdef class Runtime:
             if writes is not None:
                 for write in writes:
                     apply_write(store, write, revision, until, trash)
+                if self.recorders:
+                    record_writes(self.recorders, revision, writes)
                 if listening:
                     for write, (found, seen) in zip(writes, invalidated):
                         collect_changed(write, found, seen)
@@ -249,6 +264,8 @@ cdef class Runtime:
             revision = store.present.revision + 1
             until = advance(store, revision)
             change(store, part, VALUE | PART, None, revision, until, trash)
+            if self.recorders:
+                record_invalidated(self.recorders, revision, cell)
             if cell.flags & (VALUE | FAILED):
                 if not cell.flags & MARKED:
                     cell.flags |= MARKED

@@ -37,7 +37,15 @@ from picante.persist.files import (
     try_lock,
 )
 
-__all__ = ["FORMAT_VERSION", "HEADER_SIZE", "ID_SIZE", "Journal", "JournalWriter", "read_journal"]
+__all__ = [
+    "FORMAT_VERSION",
+    "HEADER_SIZE",
+    "ID_SIZE",
+    "Journal",
+    "JournalWriter",
+    "read_journal",
+    "scan_journal",
+]
 
 MAGIC = b"picantej"
 FORMAT_VERSION = 1
@@ -77,8 +85,11 @@ def read_journal(path: Path, max_bytes: int | None = None) -> Journal | None:
         PersistenceError: the file cannot be read.
     """
     data = read_limited(path, max_bytes)
-    if data is None:
-        return None
+    return None if data is None else scan_journal(data)
+
+
+def scan_journal(data: bytes) -> Journal:
+    """What the bytes of a journal hold, as far as they are valid."""
     found = _scan(data)
     return Journal(found.id, _payloads(data, found.end), found.end, found.problem)
 

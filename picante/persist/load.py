@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from picante._core.errors import CacheCorruptError, DecodeError, DuplicateKindError
 from picante._core.ingredient import Ingredient
@@ -19,11 +19,18 @@ from picante.persist.format import DamagedError, Index, SectionInfo, checksum_of
 from picante.persist.known import KnownClasses, fingerprint_of, section_type
 from picante.persist.options import CacheLoadOptions, OnCorruptCache, Progress, Slices
 
-__all__ = ["load_cache"]
+__all__ = ["load_cache", "load_file"]
 
 logger = logging.getLogger("picante.persist")
 
 BATCH = 64  # records between two looks at the clock
+
+
+class Loaded(NamedTuple):
+    """What was in a file, and how many of its records are not in the database now."""
+
+    file: Index
+    n_left_out: int
 
 
 async def load_cache(
@@ -58,6 +65,21 @@ async def load_cache(
         PersistenceError: the system refuses to read it.
         SnapshotFrozenError, WriteInQueryError: this is no place for a change.
     """
+    return (
+        await load_file(path, runtime, ingredients, options, db=db, progress=progress) is not None
+    )
+
+
+async def load_file(
+    path: Path,
+    runtime: Runtime,
+    ingredients: Iterable[Ingredient],
+    options: CacheLoadOptions | None = None,
+    *,
+    db: Any = None,
+    progress: Progress | None = None,
+) -> Loaded | None:
+    """As `load_cache`; what the file holds, or None where that returns False."""
     options = CacheLoadOptions() if options is None else options
     by_kind: dict[int, Ingredient] = {}
     for ingredient in ingredients:
@@ -70,9 +92,9 @@ async def load_cache(
     try:
         data = await asyncio.to_thread(read_limited, path, options.max_bytes)
         if data is None:
-            return False
+            return None
         try:
-            n_records = await _load(path, data, runtime, by_kind, db, progress)
+            loaded = await _load(path, data, runtime, by_kind, db, progress)
         except (DamagedError, DecodeError) as error:
             raise CacheCorruptError(path=path, reason=str(error).rstrip(".")) from error
     except CacheCorruptError as error:
@@ -82,7 +104,8 @@ async def load_cache(
         if options.on_corrupt is OnCorruptCache.DELETE:
             with suppress(OSError):
                 os.unlink(path)
-        return False
+        return None
+    n_records = sum(section.n_records for section in loaded.file.sections)
     revision = int(runtime.current_revision)
     logger.info(
         "loaded %d records from %s at revision %d",
@@ -91,7 +114,7 @@ async def load_cache(
         revision,
         extra={"path": path, "records": n_records, "revision": revision},
     )
-    return True
+    return loaded
 
 
 async def _load(
@@ -101,8 +124,8 @@ async def _load(
     by_kind: dict[int, Ingredient],
     db: Any,
     progress: Progress | None,
-) -> int:
-    """Check everything, then put it in place; how many records there were."""
+) -> Loaded:
+    """Check everything, then put it in place."""
     index = read_index(data)
     await _verify(data, index)
     restore = Restore(
@@ -172,7 +195,7 @@ async def _load(
             examples,
             extra={"path": path, "records": restore.n_left_out},
         )
-    return n_records
+    return Loaded(index, restore.n_left_out)
 
 
 def check(section: SectionInfo, ingredient: Ingredient) -> None:

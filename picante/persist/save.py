@@ -23,7 +23,7 @@ from picante.persist.format import Index, SectionInfo, write_file
 from picante.persist.known import fingerprint_of, handle_kind_of
 from picante.persist.options import CacheSaveOptions, Progress, Slices
 
-__all__ = ["save_cache"]
+__all__ = ["save_cache", "save_file"]
 
 logger = logging.getLogger("picante.persist")
 
@@ -55,6 +55,19 @@ async def save_cache(
         PersistenceError: the system refuses: a full disk, missing permissions.
         EncodeError: with `strict=True`: a value cannot be stored.
     """
+    await save_file(path, runtime, ingredients, options, progress=progress)
+
+
+async def save_file(
+    path: Path,
+    runtime: Runtime,
+    ingredients: Iterable[Ingredient],
+    options: CacheSaveOptions | None = None,
+    *,
+    progress: Progress | None = None,
+    file_id: bytes | None = None,
+) -> Index:
+    """As `save_cache`; what the file holds. A log that is to extend the file chooses its id beforehand."""
     options = CacheSaveOptions() if options is None else options
     ingredients = list(ingredients)
     dump = Dump(
@@ -103,7 +116,7 @@ async def save_cache(
         index = Index(
             revision=int(dump.revision),
             names=tuple(dump.names),
-            file_id=secrets.token_bytes(16),
+            file_id=secrets.token_bytes(16) if file_id is None else file_id,
             sections=tuple(sections),
         )
         n_records = sum(section.n_records for section in sections)
@@ -120,6 +133,7 @@ async def save_cache(
         path,
         extra={"path": path, "records": n_records, "revision": index.revision},
     )
+    return index
 
 
 class GivenUpError(Exception):

@@ -1,0 +1,303 @@
+"""The entries of a log: what one revision has changed, such that it can be done again in another process.
+
+An entry is one MessagePack array of four, and understood without any other:
+
+=============  =======================================================================================
+revision       at which the changes were made
+ingredients    of each: kind, name, the names of the fields of its records
+handles        of each handle that occurs below: its kind, its id, and the value that it was interned for,
+               packed; one that occurs in such a value stands before it
+changes        of each: what (0 removed, 1 set, 2 invalidated), which of the ingredients, the key, packed,
+               and if it was set the value, packed
+=============  =======================================================================================
+
+Ids of interned values are another process's. So an entry says what was interned, and who reads it interns that again.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+
+from picante._core.batch import Batch
+from picante._core.derived import DerivedIngredient
+from picante._core.errors import DecodeError, EncodeError
+from picante._core.ids import InternId
+from picante._core.ingredient import Ingredient
+from picante._core.input import InputIngredient
+from picante._core.interned import InternedIngredient
+from picante._core.pack import pack
+from picante._core.recorder import INVALIDATED, REMOVED, SET
+from picante._core.unpack import unpack
+from picante.persist.known import KnownClasses
+
+__all__ = ["Encoder", "Entry", "IngredientInfo", "Replay", "changes_of"]
+
+# A handle is always written like this. Other bytes may look the same: then a value more is stored, which does no harm.
+_HANDLE = re.compile(rb"(?=\xd7\x07(.{8}))", re.DOTALL)
+_KIND_AND_ID = struct.Struct(">II")
+
+Change = tuple[int, int, Any, Any]  # what, kind, key, value: as a ChangeRecorder gives them
+Problem = tuple[str, str]  # the record, and why it is left out
+
+
+@dataclass(frozen=True, slots=True)
+class IngredientInfo:
+    """What an entry says of an ingredient."""
+
+    kind: int
+    name: str
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry, keys and values still packed."""
+
+    revision: int
+    ingredients: tuple[IngredientInfo, ...]
+    handles: tuple[tuple[int, int, bytes], ...]
+    changes: tuple[tuple[int, int, bytes, bytes], ...]
+    """What, the position of its ingredient, key, value."""
+
+
+def fields_of(ingredient: Ingredient) -> tuple[str, ...]:
+    return ingredient.fields if isinstance(ingredient, InputIngredient) else ()
+
+
+class Encoder:
+    """Makes entries of changes in the database `db`."""
+
+    def __init__(self, db: Any, ingredients: Iterable[Ingredient]) -> None:
+        self.db = db
+        self.by_kind: dict[int, Ingredient] = {}
+        self.interned: dict[int, InternedIngredient[Any]] = {}
+        self.update(ingredients)
+
+    def update(self, ingredients: Iterable[Ingredient]) -> None:
+        """Look again what there is: to an open database ingredients may have come."""
+        for each in ingredients:
+            self.by_kind[each.kind] = each
+            if isinstance(each, InternedIngredient):
+                self.interned[each.handle_kind] = each
+
+    def encode(
+        self, revision: int, changes: Iterable[Change]
+    ) -> tuple[bytes | None, list[Problem]]:
+        """The entry of a revision, None if it needs none; and what of it cannot be stored.
+
+        An input whose value cannot be stored is noted as removed: it must not come back with an older value.
+        """
+        problems: list[Problem] = []
+        positions: dict[int, int] = {}
+        ingredients: list[tuple[int, str, tuple[str, ...]]] = []
+        packed: list[tuple[int, int, bytes, bytes]] = []
+        for what, kind, key, value in changes:
+            ingredient = self.by_kind.get(kind)
+            if ingredient is None:
+                continue  # it is not saved, either
+            position = positions.setdefault(kind, len(ingredients))
+            if position == len(ingredients):
+                ingredients.append((int(kind), ingredient.name, fields_of(ingredient)))
+            try:
+                packed_key = pack(key)
+            except EncodeError as error:
+                problems.append((f"{ingredient.name}({key!r:.80})", str(error)))
+                continue
+            packed_value = b""
+            if what == SET:
+                try:
+                    packed_value = pack(value)
+                except EncodeError as error:
+                    problems.append((f"{ingredient.name}({key!r:.80})", str(error)))
+                    what = REMOVED
+            packed.append((what, position, packed_key, packed_value))
+        if not packed:
+            return None, problems
+        handles = self._handles_in(packed)
+        entry: bytes = msgpack.packb((int(revision), ingredients, handles, packed))
+        return entry, problems
+
+    def _handles_in(
+        self, packed: Iterable[tuple[int, int, bytes, bytes]]
+    ) -> list[tuple[int, int, bytes]]:
+        """What the handles in some keys and values mean, each after those that it has in itself."""
+        found: dict[tuple[int, int], bytes] = {}
+        seen: set[tuple[int, int]] = set()
+        todo: list[tuple[tuple[int, int], bytes | None]] = []
+        for _, _, key, value in packed:
+            todo += [(each, None) for each in self._handles(key)]
+            todo += [(each, None) for each in self._handles(value)]
+        while todo:
+            handle, content = todo.pop()
+            if content is not None:
+                found[handle] = content  # what it has in itself has been found by now
+                continue
+            if handle in seen:
+                continue
+            seen.add(handle)
+            kind, number = handle
+            content = pack(self.interned[kind].get(self.db, InternId(number)))
+            todo.append((handle, content))
+            todo += [(each, None) for each in self._handles(content)]
+        return [(kind, number, content) for (kind, number), content in found.items()]
+
+    def _handles(self, data: bytes) -> list[tuple[int, int]]:
+        pairs = [_KIND_AND_ID.unpack(content) for content in _HANDLE.findall(data)]
+        return [
+            (kind, number)
+            for kind, number in pairs
+            if kind in self.interned and number < len(self.interned[kind])
+        ]
+
+
+def changes_of(payload: bytes) -> Entry:
+    """An entry, its structure checked, but not what is packed in it.
+
+    Raises:
+        DecodeError: it is none.
+    """
+    try:
+        raw = msgpack.unpackb(payload, strict_map_key=True, max_ext_len=0)
+        revision, raw_ingredients, raw_handles, raw_changes = _array(raw, 4)
+        ingredients = []
+        for each in _array(raw_ingredients):
+            kind, name, fields = _array(each, 3)
+            names = tuple(_exactly(str, field) for field in _array(fields))
+            ingredients.append(IngredientInfo(_number(kind, 32), _exactly(str, name), names))
+        handles = []
+        for each in _array(raw_handles):
+            kind, number, content = _array(each, 3)
+            handles.append((_number(kind, 32), _number(number, 32), _exactly(bytes, content)))
+        changes = []
+        for each in _array(raw_changes):
+            what, position, key, value = _array(each, 4)
+            if what not in (REMOVED, SET, INVALIDATED) or _number(position, 32) >= len(ingredients):
+                raise ValueError("a change is none")
+            changes.append((what, position, _exactly(bytes, key), _exactly(bytes, value)))
+        return Entry(_number(revision, 64), tuple(ingredients), tuple(handles), tuple(changes))
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+        raise DecodeError(f"These bytes are no entry of a log: {error!s:.200}.") from error
+
+
+def _exactly(kind: type, value: Any) -> Any:
+    if type(value) is not kind:
+        raise ValueError(f"{kind.__name__} expected, not {type(value).__name__}")
+    return value
+
+
+def _array(value: Any, length: int | None = None) -> list[Any]:
+    array: list[Any] = _exactly(list, value)
+    if length is not None and len(array) != length:
+        raise ValueError(f"{length} elements expected, not {len(array)}")
+    return array
+
+
+def _number(value: Any, bits: int) -> int:
+    number: int = _exactly(int, value)
+    if not 0 <= number < 1 << bits:
+        raise ValueError(f"{number} is out of range")
+    return number
+
+
+class Replay:
+    """Does again in a database what entries say.
+
+    Args:
+        db: the database.
+        by_kind: its ingredients.
+    """
+
+    def __init__(self, db: Any, by_kind: Mapping[int, Ingredient]) -> None:
+        self.db = db
+        self.by_kind = by_kind
+        self.known = KnownClasses(by_kind.values(), db)
+        self.interned: dict[int, InternedIngredient[Any]] = {
+            each.handle_kind: each
+            for each in by_kind.values()
+            if isinstance(each, InternedIngredient)
+        }
+        self.problems: list[Problem] = []
+
+    def check(self, entry: Entry) -> None:
+        """Raise DecodeError if it is an entry of another program; to be called before anything is changed."""
+        for info in entry.ingredients:
+            ingredient = self.by_kind.get(info.kind)
+            if ingredient is None:
+                continue
+            if ingredient.name != info.name:
+                raise DecodeError(
+                    f"It has changes of {info.name}, which is {ingredient.name} in this database."
+                )
+            if fields_of(ingredient) != info.fields:
+                raise DecodeError(f"It has changes of {info.name} with other fields.")
+        for what, position, _, _ in entry.changes:
+            ingredient = self.by_kind.get(entry.ingredients[position].kind)
+            kind = DerivedIngredient if what == INVALIDATED else InputIngredient
+            if ingredient is not None and not isinstance(ingredient, kind):
+                raise DecodeError(
+                    f"It has changes of {ingredient.name}, which has no such changes."
+                )
+
+    def apply(self, entry: Entry) -> None:
+        """Make the changes of an entry, as one revision; the revision is its own if that has not come yet."""
+        runtime = self.db.runtime
+        if runtime.current_revision + 1 < entry.revision:
+            runtime.set_current_revision(entry.revision - 1)
+        new_ids = self._intern(entry)
+        with Batch(runtime):
+            for what, position, packed_key, packed_value in entry.changes:
+                info = entry.ingredients[position]
+                ingredient = self.by_kind.get(info.kind)
+                if ingredient is None:
+                    self.problems.append((info.name, "this database does not have it"))
+                    continue
+                try:
+                    key = unpack(packed_key, db=self.known, new_ids=new_ids)
+                    if isinstance(ingredient, DerivedIngredient):
+                        ingredient.invalidate(self.db, key)
+                    elif isinstance(ingredient, InputIngredient):
+                        self._change(ingredient, key, what, packed_value, new_ids)
+                except (DecodeError, EncodeError) as error:
+                    self.problems.append((info.name, str(error)))
+
+    def _change(
+        self,
+        ingredient: InputIngredient[Any, Any],
+        key: Any,
+        what: int,
+        packed_value: bytes,
+        new_ids: dict[int, dict[int, int]],
+    ) -> None:
+        if what == SET:
+            try:
+                value = unpack(packed_value, db=self.known, new_ids=new_ids)
+                ingredient.set(self.db, key, value)
+                return
+            except (DecodeError, TypeError) as error:
+                # What it was before would be wrong.
+                self.problems.append((f"{ingredient.name}({key!r:.80})", str(error)))
+        ingredient.remove(self.db, key)
+
+    def _intern(self, entry: Entry) -> dict[int, dict[int, int]]:
+        """What the ids in an entry are here."""
+        new_ids: dict[int, dict[int, int]] = {kind: {} for kind in self.interned}
+        waiting = [each for each in entry.handles if each[0] in self.interned]
+        while waiting:
+            failed = []
+            for kind, number, content in waiting:
+                try:
+                    value = unpack(content, db=self.known, new_ids=new_ids)
+                    new_ids[kind][number] = int(self.interned[kind].intern(value))
+                except (DecodeError, EncodeError) as error:
+                    failed.append(((kind, number, content), str(error)))
+            if len(failed) == len(waiting):
+                self.problems += [(self.interned[each[0]].name, why) for each, why in failed]
+                break
+            waiting = [each for each, _ in failed]  # it may have had another one in itself
+        return new_ids

@@ -1,0 +1,469 @@
+"""An append-only log beside a cache file: what has changed since that was saved.
+
+The file `PATH.log` belongs to the cache file at `PATH` whose id stands in its header, and to no other: what is in
+another one's log is never applied. Compaction needs three steps that no system makes one of, in an order in which a
+process may end at any instant:
+
+1. A new log, `PATH.log.new`, is begun for the id that the new cache file will have. From here on changes go to both.
+2. The new cache file takes the place of the old one. Its state is of a revision after step 1, so the new log may repeat
+   some of it, which changes nothing: a recovery leaves out what is not newer than the file.
+3. `PATH.log.new` takes the place of `PATH.log`.
+
+Up to step 2 the old pair is complete, from then on the new one. A recovery reads the cache file, and the one of
+the two logs that belongs to it.
+
+Entries hold changes of inputs, and of what queries have read outside of the database; memos come with compaction only.
+So a recovery sets inputs as a program would, and what holds of the memos in the cache file is found out as after any
+change: nothing of the log can make a memo wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import weakref
+from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from picante._core.errors import CacheCorruptError, DuplicateKindError, PersistenceError
+from picante._core.ingredient import Ingredient
+from picante._core.recorder import ChangeRecorder
+from picante._core.runtime import Runtime
+from picante.persist.entries import Change, Encoder, Problem, Replay
+from picante.persist.files import Path, sync_folder, system_errors
+from picante.persist.journal import ID_SIZE, JournalWriter
+from picante.persist.load import load_file
+from picante.persist.logfiles import (
+    Guard,
+    id_at,
+    in_thread,
+    log_of,
+    next_log_of,
+    read_log,
+    real_name,
+    settle,
+    warn_of_other_logs,
+)
+from picante.persist.options import CacheLoadOptions, CacheSaveOptions, OnCorruptCache, Slices
+from picante.persist.save import save_file
+
+__all__ = ["Log"]
+
+logger = logging.getLogger("picante.persist")
+
+SHOWN = 5  # problems that a warning shows
+
+
+@dataclass(frozen=True, slots=True)
+class _Recovered:
+    """What a database is after a recovery: as long as its revision is this one, the log can be continued."""
+
+    name: str
+    id: bytes
+    revision: int
+    size: int
+
+
+_recovered: weakref.WeakKeyDictionary[Runtime, _Recovered] = weakref.WeakKeyDictionary()
+
+
+class _Target:
+    """A log file that is written."""
+
+    def __init__(self, name: str, id: bytes, *, sync: bool, fresh: bool) -> None:
+        self.name = name
+        self.id = id
+        self.journal = JournalWriter(name, id, sync=sync, fresh=fresh)
+        self.is_broken = False  # something has happened that entries cannot say: what follows must not be applied
+
+    def append(self, payload: bytes) -> None:
+        if not self.is_broken:
+            self.journal.append(payload)
+
+    def flush(self) -> None:
+        if not self.is_broken:
+            self.journal.flush()
+
+    def drop(self) -> None:
+        """Let go of the file, whatever becomes of it."""
+        with suppress(PersistenceError):
+            self.journal.close()
+
+
+class Log:
+    """Keeps the cache file at `path` up to date by a log beside it, so that little is lost when the process is killed.
+
+        async with await Log.open(db, "cache.bin"):
+            ...  # what is set is on the disk an `interval` later, or after `await log.flush()`
+
+    Changes of inputs are logged, with the interned values that they need. New memos are stored by compaction, which
+    writes the cache file anew: `compact`, or by itself once the log has grown. A process that ends at any instant loses
+    at most what was not flushed, and its successor finds the state after some committed revision: never a part of one.
+    An input whose value cannot be stored is missing after a recovery, as it is after a load, with a warning.
+
+    While a log is open nobody else should save to its path: a log belongs to the very file that it has begun with. One
+    log at a time, in all processes, has a path; it belongs to the event loop in which it was started.
+
+    Args:
+        db: the database; not a snapshot.
+        path: of the cache file. The log is `path` with `.log` added to it.
+        sync: whether `flush` waits until the disk has it. Without, a crash of the system may undo what was flushed, but
+            the end of the process cannot.
+        interval: seconds between two flushes in the background; None: only `flush` does that.
+        compact_at: size of the log in bytes from which on it is compacted, in the background, unless the cache file
+            is larger; None: only `compact` does that.
+        options: how the cache file is saved.
+        ingredients: what to save; without it, all that `db.ingredients` has.
+    """
+
+    def __init__(
+        self,
+        db: Any,
+        path: Path,
+        *,
+        sync: bool = True,
+        interval: float | None = 1.0,
+        compact_at: int | None = 16 << 20,
+        options: CacheSaveOptions | None = None,
+        ingredients: Iterable[Ingredient] | None = None,
+    ) -> None:
+        if interval is not None and not interval > 0:
+            raise ValueError(f"interval is a number of seconds, or None, not {interval!r}.")
+        self.path = path
+        self._db = db
+        self._sync = sync
+        self._interval = interval
+        self._compact_at = compact_at
+        self._options = options
+        self._given = None if ingredients is None else tuple(ingredients)
+        self._encoder = Encoder(db, self._ingredients())
+        self._recorder: ChangeRecorder | None = None
+        self._taken: deque[tuple[int, list[Change] | None]] = deque()
+        self._current: _Target | None = None
+        self._next: _Target | None = None
+        self._snapshot_size = 0
+        self._lock = asyncio.Lock()  # of the files
+        self._compaction: asyncio.Task[None] | None = None
+        self._background: asyncio.Task[None] | None = None
+        self._name = ""
+        self._is_closed = False
+
+    # -- beginning and end
+
+    @classmethod
+    async def open(cls, db: Any, path: Path, **options: Any) -> Self:
+        """Recover what is at `path`, if anything is, and go on from there: `recover` and `start`."""
+        await cls.recover(db, path, ingredients=options.get("ingredients"))
+        log = cls(db, path, **options)
+        await log.start()
+        return log
+
+    async def start(self) -> None:
+        """Begin to log. The log that is there is continued if this database was recovered from it and has not changed
+        since. Otherwise the database is saved as it is now, in place of what was there.
+
+        Raises:
+            PersistenceError: another log has the path, or the system refuses something.
+        """
+        if self._recorder is not None:
+            raise ValueError("A log is started once.")
+        self._name = await in_thread(lambda: real_name(self.path))
+        runtime: Runtime = self._db.runtime
+        self._recorder = runtime.record_changes()
+        try:
+            await in_thread(lambda: settle(self._name))
+            found = _recovered.pop(runtime, None)
+            if found and (found.name, found.revision) == (self._name, runtime.current_revision):
+                self._current = await in_thread(lambda: self._continued(found))
+            if self._current is None:
+                with Guard(log_of(self._name)):
+                    await self.compact()
+        except BaseException:
+            self._recorder.close()
+            raise
+        if self._interval is not None:
+            self._background = asyncio.create_task(self._run(self._interval))
+
+    def _continued(self, found: _Recovered) -> _Target | None:
+        """The log that was recovered, if it and its cache file are still what they were."""
+        try:
+            target = _Target(log_of(found.name), found.id, sync=self._sync, fresh=False)
+        except CacheCorruptError:
+            return None
+        if target.journal.size != found.size or id_at(found.name) != found.id:
+            target.drop()
+            return None
+        self._snapshot_size = os.stat(found.name).st_size
+        return target
+
+    async def close(self) -> None:
+        """Flush, and end. Closing twice is no error.
+
+        Raises:
+            PersistenceError: what was not flushed yet could not be written.
+        """
+        if self._recorder is None or self._is_closed:
+            return
+        self._is_closed = True
+        background, self._background = self._background, None
+        if background is not None:
+            background.cancel()
+            await asyncio.wait([background])
+        try:
+            if self._current is not None:
+                self._recorder.close()
+                if self._compaction is not None:
+                    await asyncio.wait([self._compaction])
+                    if not self._compaction.cancelled():
+                        self._compaction.exception()  # whoever asked for it was told
+                await self.flush()
+        finally:
+            self._recorder.close()
+            current, self._current = self._current, None
+            after, self._next = self._next, None
+            for target in (current, after):
+                if target is not None:
+                    target.drop()
+
+    async def __aenter__(self) -> Self:
+        if self._recorder is None:
+            await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __del__(self) -> None:
+        recorder = getattr(self, "_recorder", None)
+        if recorder is not None:
+            recorder.close()
+
+    # -- writing
+
+    @property
+    def size(self) -> int:
+        """How many bytes the log has."""
+        return 0 if self._current is None else self._current.journal.size
+
+    async def flush(self) -> None:
+        """Write what was committed by now. After it, no end of the process can undo that.
+
+        Raises:
+            PersistenceError: the system refuses it. What was not written is kept, for the next attempt.
+        """
+        while True:
+            current = self._check()
+            async with self._lock:
+                await self._append()
+                targets = [each for each in (self._current, self._next) if each is not None]
+
+                def write(targets: list[_Target] = targets) -> None:
+                    for target in targets:
+                        target.flush()
+
+                await in_thread(write)
+                current = self._check()
+            if not current.is_broken:
+                return
+            await self.compact()
+
+    async def compact(self) -> None:
+        """Write the cache file anew, with all memos, and begin an empty log. The database goes on meanwhile.
+
+        Raises:
+            PersistenceError: the system refuses something; then the old pair goes on.
+        """
+        if self._recorder is None or (self._is_closed and self._current is None):
+            raise ValueError("The log was not started, or is closed.")
+        task = self._compaction
+        if task is None or task.done():
+            task = self._compaction = asyncio.create_task(self._compact())
+        await asyncio.shield(task)
+
+    def _check(self) -> _Target:
+        if self._current is None:
+            raise ValueError("The log was not started, or is closed.")
+        return self._current
+
+    def _ingredients(self) -> tuple[Ingredient, ...]:
+        if self._given is not None:
+            return self._given
+        found: tuple[Ingredient, ...] = self._db.ingredients.persistable_ingredients()
+        return found
+
+    async def _append(self) -> None:
+        """Hand all that was committed to the files (with the lock held)."""
+        assert self._recorder is not None
+        self._taken += self._recorder.take()
+        self._encoder.update(self._ingredients())
+        problems: list[Problem] = []
+        slices = Slices()
+        try:
+            while self._taken:
+                self._append_one(*self._taken[0], problems)
+                self._taken.popleft()  # only now: what could not be written is not lost
+                if slices.is_over():
+                    await asyncio.sleep(0)
+        finally:
+            if problems:
+                _warn(
+                    "The log of %s lacks some inputs, which cannot be stored", self.path, problems
+                )
+
+    def _append_one(
+        self, revision: int, changes: list[Change] | None, problems: list[Problem]
+    ) -> None:
+        targets = [each for each in (self._current, self._next) if each is not None]
+        if changes is None:  # a cache was loaded
+            for target in targets:
+                target.is_broken = True
+            return
+        payload, found = self._encoder.encode(revision, changes)
+        problems += found
+        if payload is not None:
+            for target in targets:
+                target.append(payload)
+
+    async def _compact(self) -> None:
+        id = secrets.token_bytes(ID_SIZE)
+        async with self._lock:
+            if self._next is not None:
+                raise PersistenceError(
+                    f"The log of {os.fsdecode(self.path)!r} cannot be compacted: an earlier compaction was cancelled, "
+                    "and may still be writing. Close the log, and recover.",
+                    path=self.path,
+                )
+            if self._current is not None:
+                await self._append()
+            after = await in_thread(
+                lambda: _Target(next_log_of(self._name), id, sync=self._sync, fresh=True)
+            )
+            self._next = after  # changes go to both from here on
+        try:
+            await save_file(
+                self._name, self._db.runtime, self._ingredients(), self._options, file_id=id
+            )
+        except asyncio.CancelledError:
+            raise  # nobody knows what the thread that writes will have done: both logs stay
+        except BaseException:
+            if await in_thread(lambda: id_at(self._name)) != id:
+                self._next = None
+                after.drop()
+                with suppress(OSError):
+                    os.unlink(after.name)
+                raise
+        async with self._lock:
+            await in_thread(lambda: self._switch(after))
+            old, self._current, self._next = self._current, after, None
+            if old is not None:
+                await in_thread(old.drop)
+
+    def _switch(self, after: _Target) -> None:
+        with system_errors(self.path, "written"):
+            os.replace(after.name, log_of(self._name))
+            sync_folder(os.path.dirname(self._name))
+            after.name = log_of(self._name)
+            self._snapshot_size = os.stat(self._name).st_size
+
+    async def _run(self, interval: float) -> None:
+        """Flush now and then, and compact what has grown."""
+        has_failed = False
+        while True:
+            await asyncio.sleep(interval)
+            try:
+                await self.flush()
+                if self._compact_at is not None and self.size > max(
+                    self._compact_at, self._snapshot_size
+                ):
+                    await self.compact()
+                has_failed = False
+            except PersistenceError as error:
+                if not has_failed:  # once; it is tried again every time
+                    logger.warning("%s", error, extra={"path": self.path})
+                has_failed = True
+
+    # -- reading
+
+    @classmethod
+    async def recover(
+        cls,
+        db: Any,
+        path: Path,
+        options: CacheLoadOptions | None = None,
+        *,
+        ingredients: Iterable[Ingredient] | None = None,
+    ) -> bool:
+        """Bring back the state that the cache file and its log hold; whether there was a cache file.
+
+        The file is loaded as by `load_cache`, and the changes in the log are made again, one revision after the other,
+        up to the last entry that was written as a whole. A log of another cache file is left alone, with a warning.
+        Nothing is written: recovering twice comes to the same.
+
+        Raises:
+            CacheCorruptError: a file is damaged or of another program, and `on_corrupt` is `ERROR`. A log that ends
+                within an entry is not damaged: so the process was killed.
+            PersistenceError: the system refuses to read.
+        """
+        options = CacheLoadOptions() if options is None else options
+        if ingredients is None:
+            ingredients = db.ingredients.persistable_ingredients()
+        by_kind: dict[int, Ingredient] = {}
+        for each in ingredients:
+            if by_kind.setdefault(each.kind, each) is not each:
+                raise DuplicateKindError(
+                    kind=each.kind, name=each.name, other=by_kind[each.kind].name
+                )
+        name = await in_thread(lambda: real_name(path))
+        replay = Replay(db, by_kind)
+        try:
+            found = await in_thread(lambda: read_log(name, options, replay))
+        except CacheCorruptError as error:
+            if options.on_corrupt is OnCorruptCache.ERROR:
+                raise
+            logger.warning("%s", error, extra={"path": path, "policy": options.on_corrupt.value})
+            return False
+        loaded = await load_file(path, db.runtime, by_kind.values(), options, db=db)
+        if loaded is None:
+            return False
+        index = loaded.file
+        if found is None or found.id != index.file_id:
+            await in_thread(lambda: warn_of_other_logs(name, index.file_id))
+            return True
+        slices = Slices()
+        for entry in found.entries:
+            if entry.revision > index.revision:
+                replay.apply(entry)
+                if slices.is_over():
+                    await asyncio.sleep(0)
+        if replay.problems:
+            _warn("The log of %s has changes that are left out", path, replay.problems)
+        revision = int(db.runtime.current_revision)
+        is_whole = not loaded.n_left_out and not replay.problems
+        if found.is_settled and is_whole and all(each.kind in by_kind for each in index.sections):
+            _recovered[db.runtime] = _Recovered(name, found.id, revision, found.size)
+        logger.info(
+            "recovered %d changes from the log of %s at revision %d",
+            len(found.entries),
+            path,
+            revision,
+            extra={"path": path, "entries": len(found.entries), "revision": revision},
+        )
+        return True
+
+
+def _warn(text: str, path: Path, problems: list[Problem]) -> None:
+    shown = "".join(f"\n  {what}: {why}" for what, why in problems[:SHOWN])
+    logger.warning(
+        f"{text}: %d%s", path, len(problems), shown, extra={"path": path, "records": len(problems)}
+    )

@@ -1,0 +1,182 @@
+"""The files of a log: which one belongs to a cache file, who may write it, and what is in it. See `log.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Self, TypeVar
+
+from picante._core.errors import CacheCorruptError, DecodeError, PersistenceError
+from picante.persist.entries import Entry, Replay, changes_of
+from picante.persist.files import (
+    Path,
+    is_at,
+    make_folder,
+    name_of,
+    open_file,
+    read_limited,
+    sync_folder,
+    system_errors,
+    try_lock,
+)
+from picante.persist.format import DamagedError, read_index
+from picante.persist.journal import Journal, read_journal
+from picante.persist.options import CacheLoadOptions
+
+__all__ = [
+    "FoundLog",
+    "Guard",
+    "id_at",
+    "in_thread",
+    "log_of",
+    "next_log_of",
+    "read_log",
+    "real_name",
+    "settle",
+    "warn_of_other_logs",
+]
+
+logger = logging.getLogger("picante.persist")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class FoundLog:
+    """The log of the cache file."""
+
+    id: bytes
+    entries: list[Entry]
+    size: int  # of what is valid
+    is_settled: bool  # it has its final name
+
+
+def real_name(path: Path) -> str:
+    """Where the cache file really is: logs stand beside it, and one name stands for one log."""
+    with system_errors(path, "opened"):
+        return os.path.realpath(name_of(path))
+
+
+def log_of(name: str) -> str:
+    return f"{name}.log"
+
+
+def next_log_of(name: str) -> str:
+    return f"{name}.log.new"
+
+
+def id_at(name: str) -> bytes | None:
+    """The id of the cache file, None if there is none that can be read."""
+    try:
+        data = read_limited(name)
+        return None if data is None else read_index(data).file_id
+    except (DamagedError, PersistenceError):
+        return None
+
+
+def read_log(name: str, options: CacheLoadOptions, replay: Replay) -> FoundLog | None:
+    """The log that belongs to the cache file, all of its entries checked."""
+    id = id_at(name)
+    if id is None:
+        return None
+    for path in (log_of(name), next_log_of(name)):
+        journal = read_journal(path, options.max_bytes)
+        if journal is None or journal.id != id:
+            continue
+        if journal.problem is not None:
+            logger.warning(
+                "the log %s ends here: %s. What follows was not written as a whole, and is left out",
+                path,
+                journal.problem,
+                extra={"path": path, "valid_size": journal.valid_size},
+            )
+        entries = []
+        try:
+            for payload in journal.entries:
+                entry = changes_of(payload)
+                replay.check(entry)
+                entries.append(entry)
+        except DecodeError as error:
+            raise CacheCorruptError(path=path, reason=str(error).rstrip(".")) from error
+        return FoundLog(id, entries, journal.valid_size, path == log_of(name))
+    return None
+
+
+def warn_of_other_logs(name: str, id: bytes) -> None:
+    path = log_of(name)
+    journal: Journal | None = None
+    with suppress(PersistenceError):
+        journal = read_journal(path)
+    if journal is not None and journal.id != id and (journal.id is not None or journal.problem):
+        logger.warning(
+            "the log %s belongs to another cache file than the one that is there, and is left alone",
+            path,
+            extra={"path": path},
+        )
+
+
+def settle(name: str) -> None:
+    """End a compaction during which its process ended: see the three steps above."""
+    if not os.path.exists(next_log_of(name)):
+        return
+    with Guard(log_of(name)):
+        id = id_at(name)
+        journal = read_journal(next_log_of(name))
+        with system_errors(name, "opened for writing"):
+            if id is not None and journal is not None and journal.id == id:
+                os.replace(next_log_of(name), log_of(name))
+                sync_folder(os.path.dirname(name))
+            elif id is not None and journal is not None:
+                os.unlink(next_log_of(name))  # of a cache file that never came to be
+
+
+class Guard:
+    """Holds the lock on a log, as one who writes it does, without changing it."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.fd = -1
+        self.is_new = False
+
+    def __enter__(self) -> Self:
+        with system_errors(self.path, "opened for writing"):
+            make_folder(os.path.dirname(self.path))
+            while self.fd < 0:
+                self.is_new = not os.path.exists(self.path)
+                self.fd = open_file(self.path, os.O_RDWR | os.O_CREAT)
+                is_mine = try_lock(self.fd) is not False
+                if is_mine and is_at(self.fd, self.path):
+                    return self
+                os.close(self.fd)
+                self.fd = -1
+                if not is_mine:
+                    raise PersistenceError(
+                        f"The log {self.path!r} is in use: another one, in this process or another, has it open. Close "
+                        "that one first.",
+                        path=self.path,
+                    )
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *args: object) -> None:
+        if kind is not None and self.is_new and is_at(self.fd, self.path):
+            with suppress(OSError):
+                os.unlink(self.path)
+        os.close(self.fd)
+
+
+async def in_thread(function: Callable[[], T]) -> T:
+    """Run it beside the event loop, and to its end: who is cancelled meanwhile still waits for it."""
+    future = asyncio.get_running_loop().run_in_executor(None, function)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        while not future.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([future])
+        if not future.cancelled():
+            future.exception()
+        raise
