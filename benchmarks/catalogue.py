@@ -4,10 +4,10 @@ import asyncio
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 
-from . import changes, footprint, hits, misses
+from . import changes, footprint, hits, misses, survival
 from .harness import SCENARIOS, race
 
-_MODULES = [module.__name__ for module in (hits, misses, changes, footprint)]
+_MODULES = [module.__name__ for module in (hits, misses, changes, survival, footprint)]
 
 CATALOGUE = {
     name: each

@@ -241,7 +241,7 @@ cdef class Dump:
             if self.n_records == before:
                 del self.dep_nodes[n_deps:]
         if self.n_records > before:
-            self.records[before].changed_at = changed_at
+            self.records[before].changed_at = min(changed_at, self.view.revision)  # its name may be of later on
             self.records[before].verified_at = verified_at
             self.records[before].must_run = flags & UNLINKED != 0
             self.records[before].first_dep = n_deps

@@ -8,6 +8,7 @@ import logging
 import os
 import secrets
 import threading
+import weakref
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -140,29 +141,38 @@ class GivenUpError(Exception):
     """The save was cancelled, or a later one has come before it."""
 
 
-class Ticket:
-    """The place of a save among those of this process to one path: the last one that has begun wins."""
+class _Place:
+    """Where this process saves something: by one thread at a time, and the last save that has begun wins."""
 
-    _lock = threading.Lock()
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.written = 0
+
+
+class Ticket:
+    """The place of a save among those of this process to one path."""
+
     _numbers = itertools.count(1)
-    _written: ClassVar[dict[str, int]] = {}
+    _places: ClassVar[weakref.WeakValueDictionary[str, _Place]] = weakref.WeakValueDictionary()
 
     def __init__(self, path: Path) -> None:
         try:
-            self.path = os.path.realpath(os.fsdecode(path))
+            name = os.path.realpath(os.fsdecode(path))
         except ValueError:  # no file can have this name; writing it will say so
-            self.path = os.fsdecode(path)
+            name = os.fsdecode(path)
+        place = _Place()
+        self.place = self._places.setdefault(name, place)
         self.number = next(self._numbers)
         self.cancelled = False
 
     @contextmanager
     def last(self) -> Iterator[None]:
         """Entered where the file is replaced, which the save gives up if it is not wanted any more."""
-        with self._lock:
-            if self.cancelled or self._written.get(self.path, 0) > self.number:
+        with self.place.lock:
+            if self.cancelled or self.place.written > self.number:
                 raise GivenUpError
             yield
-            self._written[self.path] = self.number
+            self.place.written = self.number
 
 
 def _write(path: Path, contents: list[list[bytes]], index: Index, ticket: Ticket) -> None:

@@ -1,0 +1,146 @@
+"""Snapshots, and caches that survive."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from picante import Snapshot
+from picante.persist import load_cache, save_cache
+
+from . import peers
+from .changes import FLAT, SIZES
+from .database import Database, filled, names
+from .harness import Burst, Contestant, Figure, Reading, Timed, awaits, empty, own, scenario
+
+N = 10_000  # records of each kind in a cache
+HITS = 1_000
+
+
+@scenario(*SIZES, figures=FLAT)
+async def snapshot() -> Mapping[str, Contestant]:
+    """Taking a snapshot and closing it, of a small and of a big database."""
+    contestants: dict[str, Contestant] = {}
+    for size in (1_000, 100_000):
+        db, _ = await filled(names(size))
+
+        async def burst(db: Database = db) -> None:
+            for _ in range(100):
+                (await Snapshot.from_database(db)).close()
+
+        contestants[f"cells_{size}"] = Timed(own(burst), 100)
+    return contestants
+
+
+@scenario("picante", "coroutine", figures=[Figure("picante", "coroutine")])
+async def hit_in_a_snapshot() -> Mapping[str, Contestant]:
+    """A value that is there, asked for through a snapshot."""
+    keys = ["src/module.py"] * HITS
+    db, query = await filled(keys[:1])
+    snap: Any = await Snapshot.from_database(db)
+    db.text.set(db, "other", 1)
+    loop = empty(keys)
+    return {
+        "picante": Timed(awaits(query.get, snap, keys), HITS, loop),
+        "coroutine": Timed(awaits(peers.coroutine, snap, keys), HITS, loop),
+    }
+
+
+class Cache(Database):
+    """As many inputs as memos, of the size that people have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.summary = self.query(self.summarise)
+        self.path = Path(tempfile.gettempdir(), f"picante-bench-{os.getpid()}.cache")
+
+    async def summarise(self, db: Any, key: str) -> object:
+        text = self.text.get(db, key)
+        return (key, len(text), [text, 1.5, key], {"text": text})
+
+    async def fill(self) -> list[Any]:
+        """Set and compute everything; the records, for who stores them in another way."""
+        keys = names(N)
+        for i, key in enumerate(keys):
+            self.text.set(self, key, f"the text number {i}")
+        memos = [await self.summary.get(self, key) for key in keys]
+        texts = [self.text.get(self, key) for key in keys]
+        records = [
+            ("text", key, text, i) for i, (key, text) in enumerate(zip(keys, texts, strict=True))
+        ]
+        return records + [
+            ("summary", key, memo, i, i, (i,))
+            for i, (key, memo) in enumerate(zip(keys, memos, strict=True))
+        ]
+
+    async def save(self) -> None:
+        await save_cache(self.path, self.runtime, self.registry)
+
+    async def load(self) -> None:
+        await load_cache(self.path, self.runtime, self.registry)
+
+    async def read_all(self) -> None:
+        for key in names(N):
+            self.text.get(self, key)
+            await self.summary.get(self, key)
+
+
+async def _round_trip(records: list[Any], db: Cache) -> tuple[Burst, Burst]:
+    async def picante() -> None:
+        await db.save()
+        other = Cache()
+        await other.load()
+        await other.read_all()
+
+    async def plain() -> None:
+        pickle.loads(pickle.dumps(records, 5))
+
+    return own(picante), own(plain)
+
+
+@scenario("picante", "pickle", figures=[Figure("picante", "pickle", 1)], rounds=20)
+async def save_and_load() -> Mapping[str, Contestant]:
+    """Saving and loading a cache, every value decoded, for each of its records; pickle: the bare records."""
+    db = Cache()
+    records = await db.fill()
+    picante, plain = await _round_trip(records, db)
+    return {"picante": Timed(picante, 2 * N), "pickle": Timed(plain, 2 * N)}
+
+
+@scenario("picante", "pickle", figures=[Figure("picante", "pickle", 1)], rounds=20)
+async def save() -> Mapping[str, Contestant]:
+    """Saving a cache, for each of its records; pickle: the bare records."""
+    db = Cache()
+    records = await db.fill()
+
+    async def plain() -> None:
+        pickle.dumps(records, 5)
+
+    return {"picante": Timed(db.save, 2 * N), "pickle": Timed(own(plain), 2 * N)}
+
+
+@scenario("picante", figures=[Figure("picante", "picante", absolute=True)], rounds=20, unit="ms")
+async def save_longest_block() -> Mapping[str, Contestant]:
+    """How long a save keeps the event loop from others, at most."""
+    db = Cache()
+    await db.fill()
+
+    class Longest(Reading):
+        async def sample(self) -> float:
+            longest = 0.0
+            saving = asyncio.ensure_future(db.save())
+            last = time.perf_counter()
+            while not saving.done():
+                await asyncio.sleep(0)
+                now = time.perf_counter()
+                longest, last = max(longest, now - last), now
+            await saving
+            return longest * 1e3
+
+    return {"picante": Longest(lambda: 0.0)}
