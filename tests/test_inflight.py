@@ -1274,3 +1274,30 @@ async def test_a_ready_cell_of_a_snapshot_is_no_running_one(world: World) -> Non
     await read.get(snap, "a")
     state = read.cell_state("a")
     assert isinstance(state, Ready)
+
+
+# r[inflight.shared-cache-key]
+async def test_a_cell_has_one_shared_result_whatever_the_revision(world: World) -> None:
+    text = world.input()
+
+    @world.query
+    async def length(db: Any, key: str) -> int:
+        return len(text.get(db, key, ""))
+
+    @world.query
+    async def double(db: Any, key: str) -> int:
+        return 2 * len(text.get(db, key, ""))
+
+    for value in ("a", "bb", "ccc"):
+        text.set(world, "k", value)
+        snap = await taken(world)
+        assert await length.get(snap, "k") == len(value)
+        assert len(shared_cache) == 1  # that of another revision gives way
+    assert await double.get(snap, "k") == 6
+    assert await length.get(snap, "other") == 0
+    assert len(shared_cache) == 3  # another query, another key
+    other = World()
+    again = other.query(lambda db, key: 1)
+    snap = await taken(other)
+    assert await again.get(snap, "k") == 1
+    assert len(shared_cache) == 4  # another family

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 from picante._core.awaitable cimport is_one_shot
 from picante._core.commit cimport NO_RESULTS, commit, failure_of, release_reads
-from picante._core.errors import DecodeError
 from picante._core.frame cimport (
     abandon_frame, begin_frame, current_frame, end_frame, frame_at, hold, let_go, record, running_loop, stands_still,
     wake, watch,
@@ -24,13 +23,12 @@ from picante._core.ingredient cimport ingredient_of
 from picante._core.key cimport Dep, new_dep
 from picante._core.key import Revision
 from picante._core.node cimport (
-    FAILED, NO_OUTCOME, VALUE, Failure, Node, Table, begin_transition, end_transition, ensure_node, is_own_part,
-    node_key,
+    FAILED, NO_OUTCOME, VALUE, Failure, Node, Table, begin_transition, end_transition, is_own_part, node_key,
 )
 from picante._core.packed cimport opened
 from picante._core.sharing cimport find_family
 from picante._core.states import InFlightKey, InFlightState
-from picante._core.store cimport enter_view, leave_view, sweep, table_for
+from picante._core.store cimport enter_view, leave_view, node_for, sweep
 from picante._core.verify cimport Outcome, outcome_at
 
 cdef object RUNNING = InFlightState.RUNNING
@@ -114,7 +112,7 @@ cdef class InFlightGuard:
         if is_one_shot(value):
             raise TypeError(f"A {type(value).__qualname__} can be consumed only once: it cannot be a shared result.")
         if self.frame is not None:
-            nodes = list(dict.fromkeys([_node_of(self.store, each.kind, each.key) for each in deps]))
+            nodes = list(dict.fromkeys([node_for(self.store, each.kind, each.key) for each in deps]))
         self.begin_end()
         self.entry.value, self.entry.deps, self.entry.changed_at = value, deps, changed_at
         try:
@@ -235,7 +233,7 @@ cdef class InFlightRegistry:
         guard.holder = current_frame()
         store = find_family(key.runtime_id)
         if store is not None and key.kind in store.tables:
-            node = _node_of(store, key.kind, key.key)
+            node = node_for(store, key.kind, key.key)
         leader = Leader(guard)
         if node is not None:
             frame = Frame.__new__(Frame)
@@ -300,14 +298,6 @@ cdef View _view_at(Store store, object revision):
         if view.revision == revision:
             return view
     return None
-
-
-cdef Node _node_of(Store store, kind, key):
-    table = table_for(store, kind)
-    try:
-        return ensure_node(table, key.decode())
-    except DecodeError:
-        return ensure_node(table, key)
 
 
 cdef int finish_entry(Frame frame, View view) except -1:

@@ -9,7 +9,7 @@ cimport cython
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 
 from picante._core.change cimport Write, apply_write, change, collect_changed, is_up_to_date
-from picante._core.errors import DecodeError, PicanteError, SnapshotClosedError, SnapshotFrozenError, WriteInQueryError
+from picante._core.errors import PicanteError, SnapshotClosedError, SnapshotFrozenError, WriteInQueryError
 from picante._core.events import (
     EventHub, InputRemoved, InputSet, QueryChanged, QueryInvalidated, RevisionBumped, RevisionSet,
 )
@@ -18,12 +18,12 @@ from picante._core.key cimport Dep, DynKey
 from picante._core.key import Revision
 from picante._core.node cimport (
     ABSENT, FAILED, MARKED, PART, UNLINKED, VALUE, Table, Version, begin_transition, collect_dependents, drop_edges,
-    end_transition, ensure_node, find_version, holds_at, is_own_part, node_key, read_by, replace_edges, reserve_edges,
+    end_transition, find_version, holds_at, is_own_part, node_key, read_by, replace_edges, reserve_edges,
 )
 from picante._core.recorder import ChangeRecorder
 from picante._core.recorder cimport record_invalidated, record_writes
 from picante._core.sharing cimport share, unlink_versions
-from picante._core.store cimport advance, enter_view, leave_view, mark_from, sweep, table_for
+from picante._core.store cimport advance, enter_view, leave_view, mark_from, node_for, sweep
 
 
 @cython.final
@@ -415,12 +415,7 @@ cdef class Runtime:
         """The node of a `DynKey` or `Dep`, made where there was none."""
         if type(dyn_key) is not DynKey and type(dyn_key) is not Dep:
             raise TypeError(f"Expected a DynKey or a Dep, not {type(dyn_key).__qualname__}.")
-        table = table_for(self.store, dyn_key.kind)
-        try:
-            key = dyn_key.key.decode()
-        except DecodeError:
-            key = dyn_key.key
-        return ensure_node(table, key)
+        return node_for(self.store, dyn_key.kind, dyn_key.key)
 
 
 cdef object closed_error(Runtime runtime):

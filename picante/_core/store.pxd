@@ -33,6 +33,7 @@ cdef class Store:
 
 
 cdef Table table_for(Store store, object kind)
+cdef Node node_for(Store store, object kind, object key)
 
 cdef void enter_view(View view) noexcept
 cdef int leave_view(Store store, View view) except -1

@@ -20,9 +20,10 @@ from cpython.ref cimport Py_REFCNT, PyObject
 
 from itertools import count
 
+from picante._core.errors import DecodeError
 from picante._core.key import RuntimeId
 from picante._core.node cimport (
-    FAILED, MARKED, OUTCOME, PART, VALUE, begin_transition, copy_current, end_transition, forget_node,
+    FAILED, MARKED, OUTCOME, PART, VALUE, begin_transition, copy_current, end_transition, ensure_node, forget_node,
     mark_dependents, record_of,
 )
 
@@ -50,6 +51,15 @@ cdef Table table_for(Store store, object kind):
     if table is None:
         table = store.tables.setdefault(kind, Table(kind))
     return table
+
+
+cdef Node node_for(Store store, object kind, object key):
+    """The node of a `Key`, made where there was none, also where nobody can decode the key."""
+    try:
+        decoded = key.decode()
+    except DecodeError:
+        decoded = key
+    return ensure_node(table_for(store, kind), decoded)
 
 
 # -- views
