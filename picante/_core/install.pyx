@@ -32,14 +32,14 @@ cdef int install(Store store, Source source, list parts, Place *places, uint64_t
     cdef Part part
     cdef Node node
     cdef uint64_t until, revision
-    cdef bint is_fresh = is_fresh_database(store, stored_at)
+    cdef bint is_fresh = is_fresh_database(store, stored_at), has_stale = _has_stale(parts, places, stored_at)
     revision = store.present.revision + (0 if is_fresh else 1)
     if is_fresh:
         revision = max(revision, stored_at)
         if revision == 0 and _has_memos(parts):
             revision = 1  # what holds up to the one before could not be said of the first
-    elif any([(<Part> part).rerun for part in parts]):
-        revision += 1  # nothing else is named by the one before: it is for what must not be taken for its rerun
+    elif has_stale:
+        revision += 1  # nothing is named by the one before yet
     until = revision - 1 if revision else 0
     if revision > store.present.revision:
         advance(store, revision)
@@ -51,7 +51,7 @@ cdef int install(Store store, Source source, list parts, Place *places, uint64_t
             place_inputs(store, source, part, places, is_fresh, revision, until, trash)
     for part in parts:
         if part.ingredient is not None and part.type == "derived":
-            place_memos(store, source, part, places, stored_at, is_fresh, revision, until, trash)
+            place_memos(store, source, part, places, stored_at, is_fresh, has_stale, revision, until, trash)
     for part in parts:
         if part.ingredient is not None and part.type == "derived":
             draw_edges(part, revision)
@@ -61,6 +61,21 @@ cdef int install(Store store, Source source, list parts, Place *places, uint64_t
                 if node is not None and node.flags & MARKED:
                     mark_from(store, node, until)
     return 0
+
+
+cdef bint _has_stale(list parts, Place *places, uint64_t stored_at) except -1:
+    """Whether some memo will have to be verified: what depends on it may have to run at this very revision, too."""
+    cdef Part part
+    cdef Py_ssize_t i
+    for part in parts:
+        if part.ingredient is None or part.type != "derived":
+            continue
+        for i in range(part.n_records):
+            if part.deps[i] is not None and (
+                part.rerun or places[part.first + i].verified_at < stored_at or False in part.deps[i][1::2]
+            ):
+                return True
+    return False
 
 
 cdef bint _has_memos(list parts) except -1:
@@ -154,8 +169,8 @@ cdef int place_inputs(
 
 
 cdef int place_memos(
-    Store store, Source source, Part part, Place *places, uint64_t stored_at, bint is_fresh, uint64_t revision,
-    uint64_t until, list trash,
+    Store store, Source source, Part part, Place *places, uint64_t stored_at, bint is_fresh, bint has_stale,
+    uint64_t revision, uint64_t until, list trash,
 ) except -1:
     cdef Py_ssize_t i
     cdef Place *place
@@ -172,7 +187,7 @@ cdef int place_memos(
         node.value = new_packed(source, place.value, place.end)
         node.flags = VALUE | PACKED
         node.changed_at = place.changed_at if is_fresh else revision
-        if part.rerun:  # its next outcome may be another one, and will be named by this very revision
+        if has_stale:  # its next outcome may be another one, and will be named by this very revision
             node.changed_at = min(node.changed_at, until)
         node.valid_since = revision
         node.verified_at = revision
