@@ -16,6 +16,7 @@ import contextlib
 import contextvars
 import gc
 import random
+import sys
 import weakref
 from collections import Counter
 from collections.abc import Generator
@@ -425,7 +426,8 @@ class Machine:
     async def end(self, target: Taken, how: str) -> None:
         self.note(how, target.name)
         self.taken.remove(target)
-        if how == "close":
+        # From 3.12 on the frames of a kept failure keep those that had called them, and these refer to the snapshot.
+        if how == "close" or (self.errors and sys.version_info >= (3, 12)):
             target.db.close()
         target.db = None
 
@@ -556,9 +558,9 @@ class Machine:
         if not any(self.keeps):
             for at, n in self.runs.items():
                 assert n <= 1 + self.cancelled[at], f"q{at[1]} ran {n} times at {at[0]}"
-        self.errors.clear()
         for target in self.taken[1:]:
             await self.end(target, "drop")
+        self.errors.clear()
         shared_cache.clear()
         held = self.n_values()
         if held > len(self.queries):
