@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 import picante
-from picante import InputIngredient, PersistenceError
+from picante import InputIngredient, InternedIngredient, PersistenceError
 from picante._core.errors import CacheCorruptError, DecodeError
 from picante._core.recorder import INVALIDATED, REMOVED, SET
 from picante.persist import CacheLoadOptions, Log, OnCorruptCache, journal, log as log_module
@@ -273,14 +273,21 @@ async def test_a_value_that_cannot_be_stored_is_missing_and_never_an_older_one(
 
 async def test_bytes_that_look_like_a_handle_do_no_harm(path: Path) -> None:
     values = InputIngredient[str, bytes](1, "Values")
+    blobs = InternedIngredient[bytes](2, "Blobs")
     db = Database()
     db.ingredients.register(values)
+    db.ingredients.register(blobs)
+    itself = b"\xd7\x07\0\0\0\2\0\0\0\0"
+    assert blobs.intern(itself) == 0
     kind = int(Tag.kind).to_bytes(4, "big")
     Tag(db, ("a",))
-    looks = b"\xd7\x07" + kind + bytes(4) + b"\xd7\x07" + kind + b"\0\0\0\x09" + b"\xd7\x07"
+    looks = (
+        b"\xd7\x07" + kind + bytes(4) + b"\xd7\x07" + kind + b"\0\0\0\x09" + itself + b"\xd7\x07"
+    )
     async with manual(db, path):
         values.set(db, "a", looks)
     again = Database()
+    again.ingredients.register(InternedIngredient[bytes](2, "Blobs"))
     other = again.ingredients.register(InputIngredient[str, bytes](1, "Values"))
     assert await Log.recover(again, path)
     assert other.get(again, "a") == looks
@@ -320,8 +327,9 @@ async def test_a_database_that_lacks_a_part_of_the_file_does_not_continue_its_lo
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     db = Database()
+    Page(db, "a", "x", None)
     async with manual(db, path):
-        Page(db, "a", "x", None)
+        pass
     cache = id_at(str(path))
     open_one = picante.Database()
     Config.get(open_one)
@@ -535,6 +543,18 @@ async def test_two_logs_of_one_path_are_refused(path: Path) -> None:
         assert content(path) == cache
     async with await Log.open(second, path, interval=None):
         assert list(state(second)) == ["limit", "a"]
+
+
+async def test_a_file_that_is_no_log_is_not_written_over(path: Path) -> None:
+    db = Database()
+    log_of(path).write_bytes(b"12:30 started")
+    with pytest.raises(PersistenceError, match="but is none"):
+        await manual(db, path).start()
+    assert content(log_of(path)) == b"12:30 started"
+    log_of(path).write_bytes(b"pic")  # whose process ended there
+    async with manual(db, path):
+        Page(db, "a", "x", None)
+    assert state(await recovered(path)) == state(db)
 
 
 async def test_misuse_says_what_is_wrong(path: Path) -> None:

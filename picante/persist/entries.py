@@ -180,7 +180,7 @@ def changes_of(payload: bytes) -> Entry:
             if what not in (REMOVED, SET, INVALIDATED) or _number(position, 32) >= len(ingredients):
                 raise ValueError("a change is none")
             changes.append((what, position, _exactly(bytes, key), _exactly(bytes, value)))
-        return Entry(_number(revision, 64), tuple(ingredients), tuple(handles), tuple(changes))
+        return Entry(_number(revision, 62), tuple(ingredients), tuple(handles), tuple(changes))
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
         raise DecodeError(f"These bytes are no entry of a log: {error!s:.200}.") from error
 

@@ -47,6 +47,7 @@ from picante.persist.logfiles import (
     next_log_of,
     read_log,
     real_name,
+    refuse_other_files,
     settle,
     warn_of_other_logs,
 )
@@ -183,6 +184,7 @@ class Log:
                 self._current = await in_thread(lambda: self._continued(found))
             if self._current is None:
                 with Guard(log_of(self._name)):
+                    await in_thread(lambda: refuse_other_files(log_of(self._name)))
                     await self.compact()
         except BaseException:
             self._recorder.close()
@@ -437,7 +439,10 @@ class Log:
         if loaded is None:
             return False
         index = loaded.file
-        if found is None or found.id != index.file_id:
+        if found is None or found.id != index.file_id:  # a writer may have compacted it meanwhile
+            id = index.file_id
+            found = await in_thread(lambda: read_log(name, options, replay, id))
+        if found is None:
             await in_thread(lambda: warn_of_other_logs(name, index.file_id))
             return True
         slices = Slices()

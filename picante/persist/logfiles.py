@@ -24,7 +24,7 @@ from picante.persist.files import (
     try_lock,
 )
 from picante.persist.format import DamagedError, read_index
-from picante.persist.journal import Journal, read_journal
+from picante.persist.journal import HEADER_SIZE, MAGIC, Journal, read_journal
 from picante.persist.options import CacheLoadOptions
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "next_log_of",
     "read_log",
     "real_name",
+    "refuse_other_files",
     "settle",
     "warn_of_other_logs",
 ]
@@ -78,12 +79,15 @@ def id_at(name: str) -> bytes | None:
         return None
 
 
-def read_log(name: str, options: CacheLoadOptions, replay: Replay) -> FoundLog | None:
-    """The log that belongs to the cache file, all of its entries checked."""
-    id = id_at(name)
+def read_log(
+    name: str, options: CacheLoadOptions, replay: Replay, id: bytes | None = None
+) -> FoundLog | None:
+    """The log that belongs to the cache file, or to the one of this id, all of its entries checked."""
+    if id is None:
+        id = id_at(name)
     if id is None:
         return None
-    for path in (log_of(name), next_log_of(name)):
+    for path in (log_of(name), next_log_of(name), log_of(name)):  # a writer may just rename it
         journal = read_journal(path, options.max_bytes)
         if journal is None or journal.id != id:
             continue
@@ -132,6 +136,17 @@ def settle(name: str) -> None:
                 sync_folder(os.path.dirname(name))
             elif id is not None and journal is not None:
                 os.unlink(next_log_of(name))  # of a cache file that never came to be
+
+
+def refuse_other_files(path: str) -> None:
+    """What has the name of a log and is none belongs to somebody who would miss it."""
+    data = read_limited(path) or b""
+    head = data[:HEADER_SIZE]
+    if any(head) and not head.startswith(MAGIC[: len(head)]):
+        raise PersistenceError(
+            f"The file {path!r} has the name of a log of picante, but is none. Give another path, or move the file.",
+            path=path,
+        )
 
 
 class Guard:
