@@ -1210,7 +1210,7 @@ def test_random_programs_with_snapshots_agree_with_an_evaluation_from_scratch(
     run_programs(range(150), Flavour(gated=gated, kept=kept))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("block", range(4))
 @pytest.mark.parametrize("flavour", ["in order", "side by side", "kept"])
 def test_many_random_programs_with_snapshots_agree(flavour: str, block: int) -> None:

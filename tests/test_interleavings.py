@@ -452,7 +452,7 @@ LARGE = {
 
 
 def marked(large: set[str]) -> list[Any]:
-    return [pytest.param(name, marks=[pytest.mark.slow] * (name in large)) for name in CASES]
+    return [pytest.param(name, marks=[pytest.mark.long] * (name in large)) for name in CASES]
 
 
 @pytest.mark.parametrize("name", marked(LARGE))
@@ -460,13 +460,13 @@ def test_every_order_agrees_with_an_evaluation_from_scratch(name: str) -> None:
     explore(CASES[name].scenario, overtaking=0)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", marked(set()))
 def test_every_order_in_which_two_handles_may_overtake(name: str) -> None:
     explore(CASES[name].scenario, overtaking=1 if name in LARGE else 2)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", marked(set()))
 def test_every_order_where_what_is_awaited_comes_a_step_earlier(name: str) -> None:
     explore(replace(CASES[name], gates=True).scenario, overtaking=0)
@@ -707,7 +707,7 @@ def test_random_orders_of_random_cases() -> None:
     check_cases(range(SEED, SEED + 200), 3)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("block", range(5))
 def test_many_random_orders_of_random_cases(block: int) -> None:
     first = SEED + 1000 + block * COUNT

@@ -922,7 +922,7 @@ async def test_mutated_files_do_no_harm(path: Path) -> None:
     assert 0 < n_loaded < n
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("share", range(10))
 async def test_many_mutated_files_do_no_harm(path: Path, share: int) -> None:
     n, n_loaded = await fuzz(path, range(1000 + 1000 * share, 2000 + 1000 * share))

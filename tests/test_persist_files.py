@@ -423,7 +423,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_file(target: Path) -> None:
 
 
 @needs_locks
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.spec("persist.save-atomic")
 def test_300_kills_leave_a_whole_file(target: Path) -> None:
     assert kill_while_saving(target, 300) > 100
@@ -1002,6 +1002,6 @@ def test_a_kill_costs_a_journal_only_what_was_not_flushed(tmp_path: Path) -> Non
 
 
 @needs_locks
-@pytest.mark.slow
+@pytest.mark.long
 def test_200_kills_cost_a_journal_only_what_was_not_flushed(tmp_path: Path) -> None:
     kill_while_appending(tmp_path / "journal", 200)

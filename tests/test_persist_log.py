@@ -779,6 +779,6 @@ def test_killed_writers_lose_nothing_that_was_flushed(path: Path) -> None:
     kill_writers(path, 10, sync=True)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_many_killed_writers_lose_nothing_that_was_flushed(path: Path) -> None:
     kill_writers(path, 200, sync=False)

@@ -418,7 +418,7 @@ async def test_random_programs_survive_saves_and_loads(tmp_path: Path, finely: N
     await check(range(60), tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("share", range(10))
 async def test_many_random_programs_survive_saves_and_loads(
     tmp_path: Path, finely: None, share: int
@@ -504,7 +504,7 @@ def test_a_killed_save_leaves_a_whole_file(tmp_path: Path) -> None:
     kill_saves(tmp_path, 1, 20)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no such signal here")
 def test_many_killed_saves_leave_whole_files(tmp_path: Path) -> None:
     kill_saves(tmp_path, 2, 200)

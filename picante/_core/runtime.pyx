@@ -42,9 +42,6 @@ cdef class Runtime:
     def __cinit__(self, Store store=None):
         self.store = Store() if store is None else store
 
-    def __init__(self):
-        pass
-
     def __del__(self):
         if self.view is not None:
             self.close()

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]  # ships no types
 
 __all__ = ["FORMAT_VERSION", "DamagedError", "Index", "SectionInfo", "read_index", "write_file"]
 
