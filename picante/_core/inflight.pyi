@@ -1,6 +1,6 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Never, final
 
 from picante._core.key import Dep, Revision
 from picante._core.states import InFlightKey, InFlightState
@@ -23,6 +23,7 @@ class InFlightEntry:
 
 @final
 class InFlightGuard:
+    def __init__(self, *args: Never, **kwargs: Never) -> None: ...
     @property
     def entry(self) -> InFlightEntry: ...
     def complete(self, value: Any, deps: Iterable[Dep], changed_at: int) -> None: ...

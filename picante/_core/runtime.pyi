@@ -1,5 +1,5 @@
 from collections.abc import Iterable
-from typing import Never, final
+from typing import final
 
 from picante._core.events import EventReceiver, RevisionReceiver
 from picante._core.key import Dep, DynKey, Key, Revision, RuntimeId
@@ -7,7 +7,7 @@ from picante._core.recorder import ChangeRecorder
 
 @final
 class Runtime:
-    def __init__(self, *args: Never, **kwargs: Never) -> None: ...  # takes nothing
+    def __init__(self) -> None: ...
     @property
     def id(self) -> RuntimeId: ...
     @property
