@@ -434,6 +434,8 @@ CASES |= {
 }
 # These have thousands of orders.
 LARGE = {
+    "a group that is verified and cancelled",
+    "a group that is verified through a snapshot",
     "a map that is cancelled beside a reader",
     "a map inside a query",
     "a map that is overtaken",

@@ -775,8 +775,8 @@ def kill_writers(path: Path, times: int, *, sync: bool) -> None:
 
 
 def test_killed_writers_lose_nothing_that_was_flushed(path: Path) -> None:
-    kill_writers(path, 10, sync=False)
-    kill_writers(path, 10, sync=True)
+    kill_writers(path, 3, sync=False)
+    kill_writers(path, 3, sync=True)
 
 
 @pytest.mark.long
