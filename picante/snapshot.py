@@ -33,8 +33,9 @@ class Snapshot(_Base):
         async with await db.snapshot() as snap:
             before = await line_count(snap, file)
 
-    What is kept for a snapshot only is freed when it is closed or dropped. Queries that run on it by then go on. Close
-    it, or use `async with`, rather than to rely on dropping it: an exception that was caught may refer to it for long.
+    What is kept for a snapshot only is freed when it is closed or dropped. Queries that run on it by then go on. If a
+    query has failed on it, it is part of a cycle with the exception: dropped, it is freed by the garbage collector, and
+    only after the next revision if the database was given that exception, too.
     """
 
     __slots__ = ()

@@ -30,7 +30,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
-import sys
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -115,7 +114,6 @@ class Actors(Runner):
         self.snapshots: dict[str, tuple[Any, int]] = {}
         self.forgotten: list[weakref.ref[Any]] = []
         self.failed_at: dict[Exception, int] = {}
-        self.failed = False
 
     # -- the course of things
 
@@ -149,6 +147,7 @@ class Actors(Runner):
                 await self.access(i, *self.snapshots[name])
             await self.do(("end" if len(self.snapshots) % 2 else "forget", name))
         await checkpoint()  # until a task's next step, the loop knows what it was woken with
+        self.act(("bump",))  # what snapshots raised at the present revision lasts up to here
         self.check_forgotten()
         await self.check_kept("when all was done")
         for again in (False, True):
@@ -394,7 +393,6 @@ class Actors(Runner):
 
     def check_value(self, i: int, revision: int, got: Any) -> None:
         super().check_value(i, revision, got)
-        self.failed = self.failed or isinstance(got, Exception)
         if isinstance(got, Exception) and self.failed_at.setdefault(got, revision) != revision:
             raise WrongError(f"{got!r} of {self.failed_at[got]} is that of {revision}, too")
 
@@ -404,14 +402,12 @@ class Actors(Runner):
             if isinstance(state, Running):
                 raise WrongError(f"the cell of {i} is left behind as {state}")
 
-    def may_keep(self) -> bool:
-        """From 3.12 on the frames of a traceback keep those that had called them, and a cell keeps its error."""
-        return self.failed and sys.version_info >= (3, 12)
-
     def check_forgotten(self) -> None:
-        """Nobody keeps a snapshot that was forgotten: not even the traceback of a query that has failed on it."""
+        """Nobody keeps a snapshot that was forgotten: what a query raised on it is part of a cycle with it."""
+        if any(each() is not None for each in self.forgotten):
+            gc.collect()
         kept = [each() for each in self.forgotten if each() is not None]
-        if kept and not self.may_keep():
+        if kept:
             raise WrongError(f"{kept} were forgotten, and are kept by somebody")
 
     async def check_kept(self, when: str) -> None:
@@ -427,7 +423,7 @@ class Actors(Runner):
         if any(id(value) not in ids for value in self.values):
             gc.collect()  # a query that catches an error may be part of a cycle with it
         kept = [value for value in self.values if id(value) not in ids]
-        if kept and not self.may_keep():
+        if kept:
             raise WrongError(f"{when}, {kept} were kept beside {shown}")
 
 

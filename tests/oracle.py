@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import inspect
 import random
 import weakref
@@ -580,8 +581,6 @@ class Runner:
         self.names: dict[tuple[int, int], Any] = {}
         self.values: weakref.WeakSet[Value] = weakref.WeakSet()
         self.snapshots: list[tuple[Any, int]] = []  # each with its revision
-        self.dropped: list[weakref.ref[Any]] = []
-        self.has_failed = False
         self.failed_outside: set[int] = set()  # no interval reaches over one of their failures
         self.problem: WrongError | None = None
 
@@ -606,7 +605,6 @@ class Runner:
         if error is None:
             run.state = "done"
         elif isinstance(error, Exception):
-            self.has_failed = True
             run.state = "failed"
         else:
             run.state = "cancelled"
@@ -808,8 +806,6 @@ class Runner:
             del self.snapshots[which]
             if head == "close_at":  # else it is up to the readers that still use it
                 snapshot.close()
-            else:
-                self.dropped.append(weakref.ref(snapshot))
 
     def take_snapshot(self, db: Any, revision: int) -> None:
         try:
@@ -991,15 +987,10 @@ class Runner:
             raise WrongError(f"{self.ran} ran although nothing had happened")
         self.outcomes.clear()
         shared_cache.clear()
-        if (
-            self.has_failed
-        ):  # a failure that was caught refers to who caught it, and that to its snapshot
-            for ref in self.dropped:
-                if (dropped := ref()) is not None:
-                    dropped.close()
-            dropped = None
-        kept = len(self.values)
         most = len(everything) + len(self.history.state)
+        if len(self.values) > most:
+            gc.collect()  # what a query raised on a snapshot is part of a cycle with it
+        kept = len(self.values)
         if kept > most:
             raise WrongError(f"{kept} values are kept, of at most {most} that are present")
 

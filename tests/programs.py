@@ -16,7 +16,6 @@ import contextlib
 import contextvars
 import gc
 import random
-import sys
 import weakref
 from collections import Counter
 from collections.abc import Generator
@@ -354,10 +353,7 @@ class Machine:
                     [(rng.choice(KEYS), rng.choice([None, 0, 1, 2])) for _ in range(3)], batch=True
                 )
             case "bump":
-                self.note("bump")
-                state = self.state
-                self.db.runtime.bump_revision()
-                self.moved(state)
+                self.bump()
             case "snapshot":
                 await self.take(target)
             case "end" if target.revision is not None:
@@ -414,6 +410,12 @@ class Machine:
             self.references[self.present] = Reference(self.ops, state)
         assert self.input.keys(self.db) == list(self.state)
 
+    def bump(self) -> None:
+        self.note("bump")
+        state = self.state
+        self.db.runtime.bump_revision()
+        self.moved(state)
+
     async def take(self, target: Taken) -> None:
         if len(self.taken) > 5:
             return
@@ -426,8 +428,7 @@ class Machine:
     async def end(self, target: Taken, how: str) -> None:
         self.note(how, target.name)
         self.taken.remove(target)
-        # From 3.12 on the frames of a kept failure keep those that had called them, and these refer to the snapshot.
-        if how == "close" or (self.errors and sys.version_info >= (3, 12)):
+        if how == "close":
             target.db.close()
         target.db = None
 
@@ -561,6 +562,7 @@ class Machine:
         for target in self.taken[1:]:
             await self.end(target, "drop")
         self.errors.clear()
+        self.bump()  # what the database was given of what snapshots raised lasts up to here
         shared_cache.clear()
         held = self.n_values()
         if held > len(self.queries):

@@ -31,6 +31,7 @@ from picante import (
     SnapshotClosedError,
     SnapshotFrozenError,
     Touch,
+    Vacant,
     WriteInQueryError,
 )
 from picante._core.batch import Batch
@@ -828,7 +829,17 @@ async def test_a_failure_does_not_keep_the_snapshot_in_which_it_arose(
     assert refs[1]() is None
 
 
-# Fails on CPython 3.12 and later until a kept failure lets go of `f_back` of its frames too.
+def failing_with(world: World) -> tuple[Any, Any]:
+    """An input, and a query that raises what it reads of it."""
+    text = world.input()
+
+    @world.query
+    async def failing(db: Any, key: Any) -> Any:
+        raise ValueError(text.get(db, key))
+
+    return text, failing
+
+
 async def test_a_failure_does_not_keep_the_snapshot_of_a_query_that_caught_it(
     world: World,
 ) -> None:
@@ -853,6 +864,102 @@ async def test_a_failure_does_not_keep_the_snapshot_of_a_query_that_caught_it(
     del snap
     gc.collect()
     assert ref() is None
+
+
+async def test_a_failure_does_not_keep_the_snapshot_of_whoever_caught_it(world: World) -> None:
+    text, failing = failing_with(world)
+    text.set(world, "a", 1)
+    snap = await taken(world)
+    ref = weakref.ref(snap)
+    text.set(world, "a", 2)
+
+    async def catching(snap: Any) -> Any:
+        with pytest.raises(ValueError, match="1"):
+            await failing.get(snap, "a")
+        return snap
+
+    await catching(snap)
+    del snap
+    gc.collect()
+    assert ref() is None
+    with pytest.raises(ValueError, match="2"):
+        await failing.get(world, "a")
+
+
+async def test_what_a_dropped_snapshot_raised_is_still_what_the_others_get(world: World) -> None:
+    text, failing = failing_with(world)
+    text.set(world, "a", 1)
+    snaps = [await taken(world) for _ in range(3)]
+    text.set(world, "a", 2)
+    with pytest.raises(ValueError) as first:
+        await failing.get(snaps[0], "a")
+    snaps[0].close()
+    with pytest.raises(ValueError) as second:
+        await failing.get(snaps[1], "a")
+    snaps[1].close()
+    with pytest.raises(ValueError) as third:
+        await failing.get(snaps[2], "a")
+    assert first.value is second.value is third.value
+    refs = [weakref.ref(each) for each in snaps]
+    del first, second, third
+    snaps.clear()
+    gc.collect()
+    assert [ref() for ref in refs] == [None] * 3
+
+
+async def test_what_a_dropped_snapshot_raised_is_what_the_database_gets_at_that_revision(
+    world: World,
+) -> None:
+    text, failing = failing_with(world)
+    text.set(world, "a", 1)
+    snap = await taken(world)
+    ref = weakref.ref(snap)
+    with pytest.raises(ValueError) as first:
+        await failing.get(snap, "a")
+    del snap
+    gc.collect()
+    with pytest.raises(ValueError) as again:
+        await failing.get(world, "a")
+    assert again.value is first.value
+    del first, again
+    world.runtime.bump_revision()
+    gc.collect()
+    assert ref() is None
+    assert isinstance(failing.cell_state("a"), Vacant)
+    with pytest.raises(ValueError, match="1"):
+        await failing.get(world, "a")
+
+
+async def test_what_has_read_a_failure_that_is_gone_runs_again_at_the_next_revision(
+    world: World,
+) -> None:
+    text = world.input()
+    broken = True
+
+    @world.query
+    async def flaky(db: Any, key: Any) -> Any:
+        text.get(db, "a")
+        if broken:
+            raise OSError
+        return "well"
+
+    @world.query
+    async def reader(db: Any, key: Any) -> Any:
+        try:
+            return await flaky.get(db, key)
+        except OSError:
+            return "broken"
+
+    text.set(world, "a", 1)
+    snap = await taken(world)
+    text.set(world, "b", 1)
+    assert await reader.get(snap, 1) == "broken"
+    del snap
+    gc.collect()  # and with it the failure: nobody else has got it
+    broken = False
+    assert await flaky.get(world, 1) == "well"
+    text.set(world, "b", 2)
+    assert await reader.get(world, 1) == "well"
 
 
 # -- the graph and the events

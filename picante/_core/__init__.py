@@ -41,12 +41,14 @@ A module may import and ``cimport`` only what stands above it:
 ``frame``       the running query: what it has read, whom it waits for, cycles
 ``change``      how a change of an input takes effect
 ``recorder``    committed changes, for who must see every one of them
+``graph``       the graph as it is looked at from outside
 ``runtime``     the public face: revisions, changes of inputs, the graph, events
 ``ingredient``  what every ingredient can be asked
 ``batch``       several changes as one revision
 ``input``       ingredients that are set from outside
 ``interned``    ingredients that give equal values one small id
 ``verify``      is a marked memo still good? The walk over dependencies
+``failure``     what a query has raised, and whose it is
 ``commit``      the end of a computation: early cutoff, the place of its outcome
 ``adopt``       an earlier result whose dependencies are as they were then
 ``hop``         tasks in which the work of a driver goes on

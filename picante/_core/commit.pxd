@@ -7,11 +7,6 @@ from picante._core.node cimport Node
 from picante._core.store cimport Store
 
 
-cdef tuple NO_RESULTS
-
 cdef bint commit(Store store, Frame frame, uint32_t outcome, object value) except -1
 cdef bint commit_as(Store store, Frame frame, uint32_t outcome, object value, uint64_t name) except -1
-cdef int release_reads(Store store, Frame frame, bint in_snapshot) except -1
-cdef int clear_frames(object traceback) except -1
-cdef object failure_of(Node node, object error)
-cdef object one_shot_error(Node node, object value)
+cdef int release_reads(Store store, Frame frame) except -1

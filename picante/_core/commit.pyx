@@ -15,9 +15,10 @@ from cpython.mem cimport PyMem_Malloc
 from libc.stdint cimport uint64_t
 
 from picante._core.equality cimport outcomes_equal
-from picante._core.ingredient cimport Ingredient, describe
+from picante._core.failure cimport new_failure, restore_traceback
+from picante._core.ingredient cimport Ingredient
 from picante._core.node cimport (
-    FAILED, MARKED, NO_OUTCOME, PART, UNLINKED, VALUE, Edge, Failure, Version, begin_transition, end_transition,
+    FAILED, MARKED, NO_OUTCOME, PART, UNLINKED, VALUE, Edge, Version, begin_transition, end_transition,
     replace_edges, reserve_edges, same_deps,
 )
 from picante._core.packed cimport UNREADABLE, readable
@@ -35,7 +36,7 @@ cdef bint commit(Store store, Frame frame, uint32_t outcome, object value) excep
     if outcome == VALUE:
         _name_value(store, frame, value, &name)
     else:
-        value = _failure(frame, value)
+        value = new_failure(store, frame, value)
     return commit_as(store, frame, outcome, value, name)
 
 
@@ -98,8 +99,8 @@ cdef bint _place(Store store, Frame frame, uint32_t outcome, object value, uint6
         clean = clean and not frame.view.pinned
     elif not clean and not frame.fleeting:
         until = _known_until(store, frame)
-    if frame.fleeting:
-        outcome |= UNLINKED  # what it is said to have read proves nothing later on
+    if frame.fleeting or frame.saw_failure:
+        outcome |= UNLINKED  # what it has read, or is said to have read, proves nothing later on
     if not fits_node(node, name, revision, &since, &until, &clean):
         keep_version(store, node, frame.view, _version(frame, outcome, value, name, since, until))
         return name == revision
@@ -173,97 +174,20 @@ cdef Version _version(Frame frame, uint32_t outcome, object value, uint64_t name
     return version
 
 
-cdef int release_reads(Store store, Frame frame, bint in_snapshot) except -1:
+cdef int release_reads(Store store, Frame frame) except -1:
     """What an ended frame has read, and what it was for, may be of use to nobody any more: absent slots, for one."""
     cdef Node node
     cdef Version version
     for node in frame.nodes:
         if node.flags & FAILED:
-            _restore_traceback(node.value, in_snapshot)
+            restore_traceback(node.value)
         if node.history is not None:
             for version in list(node.history):
                 if version.flags & FAILED:
-                    _restore_traceback(version.value, in_snapshot)
+                    restore_traceback(version.value)
         if may_be_idle(node):
             store.idle.append(node)
     if may_be_idle(frame.node):
         store.idle.append(frame.node)
     frame.nodes = frame.node = None
     return 0
-
-
-# -- failures
-
-# Exceptions that say something about the machine, not about the query.
-cdef tuple NO_RESULTS = (RecursionError, MemoryError)
-
-
-cdef Failure _failure(Frame frame, object error):
-    """`error` with the traceback that it has now, and a note where it arose."""
-    cdef Failure failure = Failure()
-    cdef Node node
-    cdef Outcome outcome
-    failure.error = error
-    failure.traceback = error.__traceback__
-    for node in frame.nodes:
-        if outcome_at(node, frame.view, &outcome) and outcome.flags & FAILED and (
-            (<Failure> outcome.value).error is error
-        ):
-            return failure  # it arose in there
-    note = _Note(f"picante: in the query {describe(frame.node)} at revision {frame.view.revision}")
-    try:
-        notes = getattr(error, "__notes__", None)
-        if type(notes) is list:  # the same object may be raised again and again
-            notes[:] = [each for each in notes if type(each) is not _Note]
-        error.add_note(note)
-    except Exception:  # a user's add_note: the error matters more than the note
-        pass
-    return failure
-
-
-cdef int _restore_traceback(Failure failure, bint in_snapshot) except -1:
-    """Let the exception forget the way that it has gone: who has caught it would live as long as the failure."""
-    if in_snapshot:
-        clear_frames(failure.traceback)
-    if failure.error.__traceback__ is not failure.traceback:
-        failure.error.__traceback__ = failure.traceback
-    return 0
-
-
-cdef int clear_frames(object traceback) except -1:
-    """Let go of the local variables of all that has come to its end: they refer to a snapshot, which is to go when it
-    is dropped. From 3.12 on a frame keeps those that it was called from, too."""
-    while traceback is not None:
-        frame = traceback.tb_frame
-        while frame is not None:
-            try:
-                frame.clear()
-            except RuntimeError:
-                pass  # it is running
-            frame = frame.f_back
-        traceback = traceback.tb_next
-    return 0
-
-
-class _Note(str):
-    """A note that picante has added."""
-
-
-cdef object failure_of(Node node, object error):
-    """What a query has failed with that raised `error`: as of coroutines, no StopIteration gets out of it (PEP 479)."""
-    if not isinstance(error, StopIteration):
-        return error
-    failure = RuntimeError(f"{describe(node)} raised StopIteration")
-    failure.__cause__ = error
-    return failure
-
-
-cdef object one_shot_error(Node node, object value):
-    """Why a query must not return `value`, an iterator or the like."""
-    kind = type(value).__qualname__
-    if hasattr(type(value), "__await__") and hasattr(value, "close"):
-        value.close()  # nobody will ever await it
-    return TypeError(
-        f"{describe(node)} returned a {kind}, which can be consumed only once and so cannot be kept. "
-        "Return a list or a tuple of its items, or await it first."
-    )

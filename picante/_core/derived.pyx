@@ -21,6 +21,7 @@ from picante._core.awaitable cimport (
 )
 from picante._core.errors import QueryPoisonedError
 from picante._core.execute cimport new_driver
+from picante._core.failure cimport Raised, raised_by, take_failure
 from picante._core.frame cimport current_frame, frame_var, n_running, record
 from picante._core.ingredient cimport describe, init_ingredient, picante_referent, runtime_of, view_for
 from picante._core.key cimport Key, is_plain_key, new_dep
@@ -139,7 +140,7 @@ cdef class DerivedIngredient(Ingredient):
         if node is None or not outcome_at(node, view, &outcome):
             return default
         if outcome.flags & FAILED:
-            raise poisoned(node, <Failure> outcome.value, view.revision)
+            raise poisoned(node, take_failure(<Failure> outcome.value, runtime, None), view.revision)
         return opened(<object> outcome.value)
 
     def cell_state(self, key):
@@ -169,7 +170,7 @@ cdef class DerivedIngredient(Ingredient):
         if flags & VALUE:
             return Ready(opened(value), _deps(deps), Revision(verified_at), Revision(changed_at))
         if flags & FAILED:
-            return Poisoned((<Failure> value).error, Revision(valid_since))
+            return Poisoned(raised_by(<Failure> value).error, Revision(valid_since))
         return Vacant()
 
 
@@ -253,7 +254,11 @@ cdef class Fetch:
         if outcome_at(node, view, &outcome):
             if frame is not None:
                 record(frame, node, outcome.changed_at, outcome.valid_since)
-            return self.deliver(outcome.flags, <object> outcome.value, outcome.changed_at, result)
+            if outcome.flags & FAILED:
+                value = take_failure(<Failure> outcome.value, runtime, frame)
+            else:
+                value = <object> outcome.value
+            return self.deliver(outcome.flags, value, outcome.changed_at, result)
         return self.start(runtime, frame, node, result)
 
     cdef PySendResult start(self, Runtime runtime, Frame frame, Node node, PyObject **result) except PYGEN_ERROR:
@@ -288,12 +293,10 @@ cdef class Fetch:
         self, uint32_t flags, object value, uint64_t changed_at, PyObject **result
     ) except PYGEN_ERROR:
         """Hand out an outcome: the value, the `Touch`, or the failure with the traceback that it had."""
-        cdef Failure failure
         if flags & FAILED:
-            failure = value
             if self.touches:
-                raise poisoned(find_node(self.ingredient.table, self.key), failure, changed_at)
-            picante_raise(failure.error, failure.traceback)
+                raise poisoned(find_node(self.ingredient.table, self.key), value, changed_at)
+            picante_raise((<Raised> value).error, (<Raised> value).traceback)
             return PYGEN_ERROR
         if self.touches:
             value = Touch(Revision(changed_at))
@@ -421,13 +424,13 @@ picante_set_slots(Fetch, <void *> fetch_await, <void *> fetch_send, <void *> fet
 # -- messages and states
 
 
-cdef object poisoned(Node node, Failure failure, uint64_t revision):
+cdef object poisoned(Node node, Raised raised, uint64_t revision):
     """The error of who only asked about a query that failed (decision: the failure itself is its cause)."""
     error = QueryPoisonedError(
-        f"{describe(node)} failed at revision {revision} with {type(failure.error).__qualname__}: {failure.error}",
+        f"{describe(node)} failed at revision {revision} with {type(raised.error).__qualname__}: {raised.error}",
         kind=(<Table> node.table).kind, key=node_key(node), revision=Revision(revision),
     )
-    error.__cause__ = failure.error
+    error.__cause__ = raised.error
     return error
 
 

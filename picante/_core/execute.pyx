@@ -27,7 +27,8 @@ from picante._core.awaitable cimport (
     PYGEN_ERROR, PYGEN_NEXT, PYGEN_RETURN, PyObject_SelfIter, awaitable_iterator, is_awaitable, is_one_shot,
     picante_forbid_new, picante_set_slots, stop_with, take_raised, thrown_exception,
 )
-from picante._core.commit cimport NO_RESULTS, clear_frames, commit, failure_of, one_shot_error, release_reads
+from picante._core.commit cimport commit, release_reads
+from picante._core.failure cimport NO_RESULTS, failure_of, one_shot_error, take_failure
 from picante._core.frame cimport (
     abandon_frame, add_waiter, begin_frame, end_frame, find_cycle, frame_at, frame_var, remove_waiter, running_loop,
     stands_still, wake, watch,
@@ -36,7 +37,7 @@ from picante._core.hop cimport cancel_soon, error_of, keep_task, was_cancelled
 from picante._core.hop import end_hop
 from picante._core.inflight cimport cancel_entry, finish_entry
 from picante._core.ingredient cimport Ingredient, cycle_error, describe, ingredient_of
-from picante._core.node cimport FAILED, VALUE
+from picante._core.node cimport FAILED, VALUE, Failure
 from picante._core.runtime cimport emit_query_changed
 from picante._core.sharing cimport offer
 from picante._core.store cimport enter_view, leave_view, may_be_idle, sweep
@@ -380,9 +381,7 @@ cdef class Driver:
         try:
             if frame.entry is not None:
                 finish_entry(frame, self.view)
-            if outcome == FAILED and self.runtime.view is not None:
-                clear_frames(value.__traceback__)
-            release_reads(self.store, frame, self.runtime.view is not None)
+            release_reads(self.store, frame)
             if outcome == VALUE:
                 if self.runtime.view is not None:
                     offer(self.store, node, self.view)
@@ -403,7 +402,10 @@ cdef class Driver:
             self.walk.push(<PyObject *> self.node)  # it was there a moment ago, and something has taken it away
             return False
         self.flags = outcome.flags
-        self.value = <object> outcome.value
+        if outcome.flags & FAILED:
+            self.value = take_failure(<Failure> outcome.value, self.runtime, self.outer)
+        else:
+            self.value = <object> outcome.value
         self.changed_at = outcome.changed_at
         self.valid_since = outcome.valid_since
         self.ended = True
@@ -431,7 +433,7 @@ cdef class Driver:
             if frame is not None:
                 self.frame = None
                 waiters = end_frame(frame)
-                release_reads(self.store, frame, self.runtime.view is not None)
+                release_reads(self.store, frame)
             if may_be_idle(self.node):
                 self.store.idle.append(self.node)
             self.walk = self.node = None

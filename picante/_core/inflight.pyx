@@ -14,7 +14,8 @@ cimport cython
 from dataclasses import dataclass
 
 from picante._core.awaitable cimport is_one_shot
-from picante._core.commit cimport NO_RESULTS, commit, failure_of, release_reads
+from picante._core.commit cimport commit, release_reads
+from picante._core.failure cimport NO_RESULTS, failure_of, raised_by
 from picante._core.frame cimport (
     abandon_frame, begin_frame, current_frame, end_frame, frame_at, hold, let_go, record, running_loop, stands_still,
     wake, watch,
@@ -181,7 +182,7 @@ cdef class InFlightGuard:
             let_go(self.holder, frame)
         waiters = end_frame(frame)
         try:
-            release_reads(self.store, frame, False)
+            release_reads(self.store, frame)
             leave_view(self.store, self.view)
             sweep(self.store)
         finally:
@@ -309,7 +310,7 @@ cdef int finish_entry(Frame frame, View view) except -1:
     if not outcome_at(frame.node, view, &outcome):
         return entry.end(InFlightState.CANCELLED)
     if outcome.flags & FAILED:
-        entry.error = (<Failure> outcome.value).error
+        entry.error = raised_by(<Failure> outcome.value).error
         return entry.end(InFlightState.FAILED)
     entry.value, entry.changed_at = opened(<object> outcome.value), Revision(outcome.changed_at)
     deps = [

@@ -42,7 +42,7 @@ cdef int install(Store store, Source source, list parts, Place *places, uint64_t
         revision += 1  # nothing is named by the one before yet
     until = revision - 1 if revision else 0
     if revision > store.present.revision:
-        advance(store, revision)
+        advance(store, revision, trash)
     for part in parts:
         if part.ingredient is not None and part.type != "interned" and not is_fresh:
             clear(store, part, revision, until, trash)

@@ -11,6 +11,7 @@ from cpython.ref cimport PyObject
 
 from picante._core.awaitable cimport raise_again
 from picante._core.execute cimport Driver, new_driver
+from picante._core.failure cimport Raised, take_failure
 from picante._core.frame cimport current_frame, record
 from picante._core.hop cimport error_of
 from picante._core.ingredient cimport runtime_of, view_for
@@ -115,11 +116,14 @@ cdef class Members:
                 continue  # there is an error, then
             if self.frame is not None:
                 record(self.frame, node, outcome.changed_at, outcome.valid_since)
-            if outcome.flags & FAILED and error is None:
-                error = <object> outcome.value
-            values.append(<object> outcome.value if outcome.flags & FAILED else opened(<object> outcome.value))
-        if isinstance(error, Failure):
-            raise_again((<Failure> error).error, (<Failure> error).traceback)
+            if outcome.flags & FAILED:
+                raised = take_failure(<Failure> outcome.value, self.runtime, self.frame)
+                if error is None:
+                    error = raised
+            else:
+                values.append(opened(<object> outcome.value))
+        if isinstance(error, Raised):
+            raise_again((<Raised> error).error, (<Raised> error).traceback)
         if error is not None:
             raise error
         return values

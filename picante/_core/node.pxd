@@ -46,10 +46,10 @@ cdef class Version:
 
 @cython.final
 cdef class Failure:
-    """What a node that failed has for a value."""
+    """What a node that failed has for a value. What was raised is the database's own, or lent by snapshots."""
 
-    cdef object error
-    cdef object traceback      # as it was when the computation failed: raising adds to it every time
+    cdef object owned          # the Raised (`failure`), or None ...
+    cdef PyObject *lent        # ... then it belongs to snapshots, and lives as long as one of these
 
 
 @cython.final

@@ -7,6 +7,7 @@ old and new, which runs user code, comes before it; telling subscribers comes af
 
 cimport cython
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from cpython.ref cimport PyObject
 
 from picante._core.change cimport Write, apply_write, change, collect_changed, is_up_to_date
 from picante._core.errors import PicanteError, SnapshotClosedError, SnapshotFrozenError, WriteInQueryError
@@ -14,11 +15,12 @@ from picante._core.events import (
     EventHub, InputRemoved, InputSet, QueryChanged, QueryInvalidated, RevisionBumped, RevisionSet,
 )
 from picante._core.frame cimport OUTSIDE, Frame, current_frame, read_outside
+from picante._core.graph cimport all_nodes, dates_from, dependents_of, deps_at, end_at, identity_of
 from picante._core.key cimport Dep, DynKey
 from picante._core.key import Revision
 from picante._core.node cimport (
-    ABSENT, FAILED, MARKED, PART, UNLINKED, VALUE, Table, Version, begin_transition, collect_dependents, drop_edges,
-    end_transition, find_version, holds_at, is_own_part, node_key, read_by, replace_edges, reserve_edges,
+    ABSENT, FAILED, MARKED, PART, UNLINKED, VALUE, Table, begin_transition, collect_dependents, drop_edges,
+    end_transition, replace_edges, reserve_edges,
 )
 from picante._core.recorder import ChangeRecorder
 from picante._core.recorder cimport record_invalidated, record_writes
@@ -79,6 +81,7 @@ cdef class Runtime:
             ValueError: `revision` is lower than the current one, or none.
         """
         cdef uint64_t target = Revision(revision)
+        cdef list trash = []  # dropped after the transition
         cdef bint collecting
         self.check_writable()
         if target < self.store.present.revision:
@@ -90,7 +93,7 @@ cdef class Runtime:
         if target > self.store.present.revision:
             collecting = begin_transition()
             try:
-                advance(self.store, target)
+                advance(self.store, target, trash)
             finally:
                 end_transition(collecting)
         if self.hub is not None:
@@ -111,6 +114,10 @@ cdef class Runtime:
         share(self.store)
         frozen.view = view_of(self)  # chosen last: making objects may run finalizers, and those may begin a revision
         enter_view(frozen.view)
+        frozen.next = frozen.view.snapshots
+        if frozen.next != NULL:
+            (<Runtime> frozen.next).previous = <PyObject *> frozen
+        frozen.view.snapshots = <PyObject *> frozen
         return frozen
 
     def close(self):
@@ -123,6 +130,15 @@ cdef class Runtime:
             raise PicanteError("Only a snapshot can be closed: this is the runtime of the database itself.")
         if not self.closed:
             self.closed = True
+            if self.previous != NULL:
+                (<Runtime> self.previous).next = self.next
+            else:
+                self.view.snapshots = self.next
+            if self.next != NULL:
+                (<Runtime> self.next).previous = self.previous
+            raised, self.raised = self.raised, None
+            if raised is not None:
+                leave_to_others(self, raised)
             leave_view(self.store, self.view)
 
     # -- events
@@ -192,7 +208,7 @@ cdef class Runtime:
                     if not is_up_to_date(write):
                         return 0
             revision = store.present.revision + 1
-            until = advance(store, revision)
+            until = advance(store, revision, trash)
             if writes is not None:
                 for write in writes:
                     apply_write(store, write, revision, until, trash)
@@ -218,7 +234,7 @@ cdef class Runtime:
             return
         for write, (nodes, _) in zip(writes, invalidated):
             slot = (<Write> write).slot
-            kind, key = _identity(slot)
+            kind, key = identity_of(slot)
             if (<Write> write).flags & VALUE:
                 self.hub.emit(InputSet(kind, key.hash, key, revision, revision))
             else:
@@ -228,7 +244,7 @@ cdef class Runtime:
     def _emit_invalidated(self, list nodes, by_kind, by_key):
         revision = self.current_revision
         for node in nodes:
-            kind, key = _identity(<Node> node)
+            kind, key = identity_of(<Node> node)
             self.hub.emit(QueryInvalidated(kind, key.hash, key, by_kind, by_key, revision))
 
     cdef uint64_t invalidate(self, Node cell) except? 0:
@@ -259,7 +275,7 @@ cdef class Runtime:
                 read_outside(frame)
                 frame = frame.sibling
             revision = store.present.revision + 1
-            until = advance(store, revision)
+            until = advance(store, revision, trash)
             change(store, part, VALUE | PART, None, revision, until, trash)
             if self.recorders:
                 record_invalidated(self.recorders, revision, cell)
@@ -275,7 +291,7 @@ cdef class Runtime:
         if self.hub is not None:
             self._announce(revision, None, None)
             if self.hub.has_event_receivers:
-                self._emit_invalidated(found, *_identity(cell))
+                self._emit_invalidated(found, *identity_of(cell))
         return revision
 
     # -- the dependency graph
@@ -317,7 +333,7 @@ cdef class Runtime:
         cdef bint collecting = begin_transition()
         try:
             self.store.marks += 1
-            for node in _all_nodes(self.store):
+            for node in all_nodes(self.store):
                 drop_edges(node)
                 unlink_versions(self.store, node)
                 if node.flags & (VALUE | FAILED) and (<Table> node.table).derived:
@@ -357,7 +373,7 @@ cdef class Runtime:
             node.valid_since = min(<uint64_t> changed_at, self.store.present.revision)
             node.flags = VALUE if present else ABSENT
         if self.has_event_receivers():
-            kind, key = _identity(node)
+            kind, key = identity_of(node)
             self.hub.emit(
                 InputSet(kind, key.hash, key, changed_at, self.current_revision) if present
                 else InputRemoved(kind, key.hash, key, self.current_revision)
@@ -368,8 +384,8 @@ cdef class Runtime:
 
     def _invalidate(self, Node node):
         cdef uint64_t present
-        cdef list found = _dependents(node)
-        if self.store.present.users or any([_dates_from(each, self.store.present.revision) for each in found]):
+        cdef list found = dependents_of(node)
+        if self.store.present.users or any([dates_from(each, self.store.present.revision) for each in found]):
             # Who reads at this revision goes on to see what was there; and two outcomes of one revision have one name.
             self.commit(None)
         cdef bint collecting = begin_transition()
@@ -379,13 +395,13 @@ cdef class Runtime:
             if node.parts is not None:
                 for each in node.parts.values():
                     mark_from(self.store, <Node> each, present - 1 if present else 0)
-            found = _dependents(node)
+            found = dependents_of(node)
             for each in found:
-                _end_at(<Node> each, present)
+                end_at(<Node> each, present)
         finally:
             end_transition(collecting)
         if self.has_event_receivers():
-            kind, key = _identity(node)
+            kind, key = identity_of(node)
             self._emit_invalidated(found, kind, key)
         self.store.idle.append(node)  # a caller that lets go of it sweeps
 
@@ -394,10 +410,10 @@ cdef class Runtime:
         deps = {}
         cdef Node node
         view_of(self)
-        for node in _all_nodes(self.store):
-            read = _deps_at(node, self.view)
+        for node in all_nodes(self.store):
+            read = deps_at(node, self.view)
             if read:
-                deps[DynKey(*_identity(node))] = tuple(dict.fromkeys([Dep(*_identity(dep)) for dep in read]))
+                deps[DynKey(*identity_of(node))] = tuple(dict.fromkeys([Dep(*identity_of(dep)) for dep in read]))
         return deps
 
     def reverse_deps(self):
@@ -419,57 +435,28 @@ cdef object closed_error(Runtime runtime):
     return SnapshotClosedError(revision=Revision(runtime.view.revision))
 
 
-cdef void _end_at(Node node, uint64_t revision) noexcept:
-    """Let what marked `node` holds no longer be known to hold at `revision`, the present one."""
-    if node.flags & MARKED and node.verified_at >= revision:
-        if revision:
-            node.verified_at = revision - 1
-        else:
-            node.valid_since = 1  # there is no revision before the first
+cdef int leave_to_others(Runtime runtime, set raised) except -1:
+    """Let what was raised on a snapshot that has ended last for those who still read at its revision.
 
-
-cdef list _dependents(Node record):
-    """All that depends on `record` or on a part of it, directly or not."""
-    cdef list found = []
-    cdef set seen = set()
-    collect_dependents(record, found, seen)
-    if record.parts is not None:
-        for part in record.parts.values():
-            collect_dependents(<Node> part, found, seen)
-    return found
-
-
-cdef bint _dates_from(Node node, uint64_t revision) noexcept:
-    return node.flags & (VALUE | FAILED) and node.changed_at == revision
-
-
-cdef tuple _identity(Node node):
-    """The kind and the encoded key of the record that `node` is, or is a part of."""
-    return (<Table> node.table).kind, node_key(node)
-
-
-cdef list _all_nodes(Store store):
-    nodes = []
-    for table in list(store.tables.values()):
-        nodes += (<Table> table).plain.values()
-        nodes += (<Table> table).encoded.values()
-    return nodes
-
-
-cdef list _deps_at(Node node, View view):
-    """The nodes that the outcome of `node` read, for the present or as of `view`."""
-    cdef Version version
-    if view is None or holds_at(node, view.revision):
-        return read_by(node)
-    version = find_version(node, view.revision)
-    if version is None:
-        return None
-    return [dep for dep in version.deps if dep is not None and not is_own_part(<Node> dep)]
+    They own it themselves: what is reached from the store only would keep the ended snapshot, perhaps another one that
+    nobody else knows any more.
+    """
+    cdef list heirs = []
+    cdef PyObject *each = runtime.view.snapshots
+    cdef Runtime heir
+    while each != NULL:
+        heirs.append(<Runtime> each)
+        each = (<Runtime> each).next
+    for heir in heirs:
+        heir.raised = raised if heir.raised is None else heir.raised | raised
+    if not runtime.view.pinned:
+        runtime.store.raised = raised if runtime.store.raised is None else runtime.store.raised | raised
+    return 0
 
 
 cdef int emit_query_changed(Runtime runtime, Node node, uint64_t changed_at) except -1:
     """Tell subscribers of a new outcome (r[event.query-changed-cutoff]: the caller saw that it is new)."""
     if runtime.has_event_receivers():
-        kind, key = _identity(node)
+        kind, key = identity_of(node)
         runtime.hub.emit(QueryChanged(kind, key.hash, key, Revision(changed_at), runtime.current_revision))
     return 0

@@ -1,6 +1,7 @@
 """One database's state: its tables, its revisions, and the views that read at them."""
 
 cimport cython
+from cpython.ref cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
 from picante._core.node cimport Node, Table, Version
@@ -14,6 +15,7 @@ cdef class View:
     cdef bint pinned        # a later change has passed it: what it needs is kept for it
     cdef Py_ssize_t users
     cdef list kept          # Node, Version, Node, Version, ...: kept for this view at least
+    cdef PyObject *snapshots  # the first of the open snapshots' Runtimes that read at it; borrowed
 
 
 @cython.final
@@ -25,6 +27,7 @@ cdef class Store:
     cdef list pins           # the pinned views, oldest first
     cdef dict tables         # kind -> Table
     cdef list failed         # nodes that failed at the present revision
+    cdef set raised          # what snapshots raised that the database was given at the present revision, or None
     cdef uint64_t marks      # how often anything was marked, or lost its edges
     cdef list idle           # nodes that may no longer be of use to anybody
     cdef set kept            # tasks of computations that go on though their callers may be gone, or None
@@ -38,7 +41,7 @@ cdef Node node_for(Store store, object kind, object key)
 cdef void enter_view(View view) noexcept
 cdef int leave_view(Store store, View view) except -1
 
-cdef uint64_t advance(Store store, uint64_t revision) except? 0
+cdef uint64_t advance(Store store, uint64_t revision, list trash) except? 0
 cdef void mark_from(Store store, Node node, uint64_t until) noexcept
 
 cdef bint fits_node(

@@ -36,6 +36,7 @@ cdef class View:
 
 
 @cython.final
+@cython.no_gc_clear  # its containers break all cycles; what a query raised may still ask for them on its way out
 cdef class Store:
     def __cinit__(self):
         self.id = RuntimeId(next(_ids))
@@ -87,7 +88,9 @@ cdef int leave_view(Store store, View view) except -1:
         node = <Node> PyList_GET_ITEM(kept, i)
         version = <Version> PyList_GET_ITEM(kept, i + 1)
         other = _newest_pin(store, version.valid_since, version.valid_until)
-        if other is not None:
+        if not version.flags:
+            release_version(store, node, version)  # a failure that nobody had any more
+        elif other is not None:
             _keep_for(other, node, version)
         elif node.history is not None:
             if PyList_GET_SIZE(node.history) == 1:
@@ -123,8 +126,8 @@ cdef int _keep_for(View view, Node node, Version version) except -1:
 # -- changes
 
 
-cdef uint64_t advance(Store store, uint64_t revision) except? 0:
-    """Begin `revision` (in a transition); returns the last one before it."""
+cdef uint64_t advance(Store store, uint64_t revision, list trash) except? 0:
+    """Begin `revision` (in a transition); returns the last one before it. `trash` is dropped afterwards."""
     cdef View present = store.present, fresh
     cdef uint64_t until = present.revision
     cdef list failed = store.failed
@@ -139,6 +142,9 @@ cdef uint64_t advance(Store store, uint64_t revision) except? 0:
         store.present = fresh
     else:
         present.revision = revision
+    if store.raised is not None:
+        trash.append(store.raised)
+        store.raised = None
     if failed:
         store.failed = []
         for i in range(PyList_GET_SIZE(failed)):
