@@ -35,6 +35,8 @@ A module may import and ``cimport`` only what stands above it:
 ``protocols``   what the engine expects of a database
 ``awaitable``   how a compiled awaitable hands back its value on each CPython
 ``node``        nodes, edges, the tables that own them, marking
+``recording``   observed events in compact form, and what they are about
+``observe``     telling those who observe a database what happens in it
 ``store``       revisions, views, and which old outcomes are kept for whom
 ``sharing``     what snapshots have computed, for later readers; who belongs together
 ``packed``      loaded values that are not decoded yet
@@ -44,6 +46,7 @@ A module may import and ``cimport`` only what stands above it:
 ``graph``       the graph as it is looked at from outside
 ``runtime``     the public face: revisions, changes of inputs, the graph, events
 ``ingredient``  what every ingredient can be asked
+``observers``   beginning and ending to observe
 ``batch``       several changes as one revision
 ``input``       ingredients that are set from outside
 ``interned``    ingredients that give equal values one small id

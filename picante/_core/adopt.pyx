@@ -14,17 +14,22 @@ from picante._core.frame cimport Frame, record
 from picante._core.ingredient cimport ingredient_of
 from picante._core.node cimport NO_OUTCOME, UNLINKED, VALUE, Table, Version
 from picante._core.packed cimport UNREADABLE, readable
+from picante._core.runtime cimport emit_query_changed
 from picante._core.sharing cimport completed_result, reuse
+from picante._core.store cimport Store, View
 from picante._core.verify cimport Outcome, outcome_at
 
 
-cdef bint adopt(Store store, Walk walk, Node node, View view, bint *is_new) except -1:
-    """Make an earlier result of `node` its outcome at `view`, if there is one that must be the same; whether so.
-
-    `is_new`: whether it is another than the node had.
-    """
+cdef bint adopt(Runtime runtime, Walk walk, Node node) except -1:
+    """Make an earlier result of `node`, the last one on the way of `walk`, its outcome at the walk's view, if there is
+    one that is known to be what computing it would give; whether so."""
+    cdef Store store = runtime.store
+    cdef View view = walk.view
     cdef Version version
     cdef Frame frame
+    cdef bint is_new
+    if walk.levels[walk.depth - 1].lost:
+        return False
     cdef list candidates = [] if node.history is None else node.history[::-1]
     cdef Version completed = completed_result(store, node)
     if completed is not None:
@@ -34,9 +39,12 @@ cdef bint adopt(Store store, Walk walk, Node node, View view, bint *is_new) exce
             value = readable(version.value)
             frame = None if value is UNREADABLE else _as_computed(version, node, view)
             if frame is not None:
-                is_new[0] = commit_as(store, frame, VALUE, value, version.changed_at)
+                is_new = commit_as(store, frame, VALUE, value, version.changed_at)
                 if version is completed:
                     reuse(node)
+                walk.interruptions += 1
+                if is_new and runtime.hub is not None:
+                    emit_query_changed(runtime, node, view.revision)
                 return True
     return False
 

@@ -81,6 +81,32 @@ cdef extern from *:
     #endif
     }
 
+    /* Throw `error` into what is awaited; an iterator without throw() lets it through. */
+    static inline PySendResult picante_throw(PyObject *awaited, PyObject *error, PyObject **result) {
+        PyObject *method = PyObject_GetAttrString(awaited, "throw"), *type, *stop, *traceback;
+        *result = NULL;
+        if (method == NULL) {
+            if (PyErr_ExceptionMatches(PyExc_AttributeError)) {
+                PyErr_Clear();
+                PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+            }
+            return PYGEN_ERROR;
+        }
+        *result = PyObject_CallOneArg(method, error);
+        Py_DECREF(method);
+        if (*result != NULL)
+            return PYGEN_NEXT;
+        if (!PyErr_ExceptionMatches(PyExc_StopIteration))
+            return PYGEN_ERROR;
+        PyErr_Fetch(&type, &stop, &traceback);
+        PyErr_NormalizeException(&type, &stop, &traceback);
+        *result = PyObject_GetAttrString(stop, "value");
+        Py_XDECREF(type);
+        Py_XDECREF(stop);
+        Py_XDECREF(traceback);
+        return *result == NULL ? PYGEN_ERROR : PYGEN_RETURN;
+    }
+
     #endif
     """
     void picante_revive(PyObject *object) noexcept
@@ -88,6 +114,7 @@ cdef extern from *:
     void picante_set_slots(type cls, void *await_, void *send, void *next)
     PyObject *picante_take_raised() noexcept
     void picante_raise(object value, object traceback) noexcept
+    PySendResult picante_throw(object awaited, object error, PyObject **result) noexcept
 
 
 cdef int raise_again(object error, object traceback) except -1

@@ -10,6 +10,7 @@ cimport cython
 from contextvars import ContextVar
 
 from picante._core.key import Revision
+from picante._core.observe cimport INPUT_SAME, tell
 from picante._core.store cimport sweep
 
 _batch_var = ContextVar("picante_batch", default=None)
@@ -88,6 +89,8 @@ cdef class Batch:
             for write in self.writes.values():
                 if write.compare(write):
                     writes.append(write)
+                elif self.runtime.store.observer is not None:
+                    tell(self.runtime.store.observer, INPUT_SAME, write.slot, 0, 0, write.replaces, 0)
             if not writes:
                 return self.runtime.store.present.revision
             revision = self.runtime.commit(writes)

@@ -10,6 +10,7 @@ from picante._core.frame cimport Frame
 from picante._core.ingredient cimport Ingredient
 from picante._core.node cimport Node
 from picante._core.runtime cimport Runtime
+from picante._core.store cimport View
 
 
 cdef enum FetchState:
@@ -35,6 +36,9 @@ cdef class Fetch:
     cdef bint touches          # asked for the `Touch`, not for the value
 
     cdef PySendResult begin(self, PyObject **result) except PYGEN_ERROR
+    cdef PySendResult deliver_told(
+        self, Node node, Frame frame, View view, uint32_t flags, object value, uint64_t changed_at, PyObject **result
+    ) except PYGEN_ERROR
     cdef PySendResult start(self, Runtime runtime, Frame frame, Node node, PyObject **result) except PYGEN_ERROR
     cdef PySendResult go_on(self, object sent, object thrown, PyObject **result) except PYGEN_ERROR
     cdef PySendResult deliver(

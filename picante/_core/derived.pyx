@@ -22,7 +22,7 @@ from picante._core.awaitable cimport (
 from picante._core.errors import QueryPoisonedError
 from picante._core.execute cimport new_driver
 from picante._core.failure cimport Raised, raised_by, take_failure
-from picante._core.frame cimport current_frame, frame_var, n_running, record
+from picante._core.frame cimport current_frame, frame_var, n_running, number_of, record
 from picante._core.ingredient cimport describe, init_ingredient, picante_referent, runtime_of, view_for
 from picante._core.key cimport Key, is_plain_key, new_dep
 from picante._core.key import Revision
@@ -30,6 +30,7 @@ from picante._core.map cimport map_keys
 from picante._core.node cimport (
     FAILED, MARKED, NO_OUTCOME, PACKED, VALUE, Failure, Table, ensure_node, find_node, node_key, read_by,
 )
+from picante._core.observe cimport BY_CALL, HIT, flush, tell
 from picante._core.packed cimport opened, unpack_node
 from picante._core.states import Poisoned, Ready, Running, Touch, Vacant
 from picante._core.store cimport Store, View
@@ -258,8 +259,19 @@ cdef class Fetch:
                 value = take_failure(<Failure> outcome.value, runtime, frame)
             else:
                 value = <object> outcome.value
+            if ingredient.store.observer is not None:
+                return self.deliver_told(node, frame, view, outcome.flags, value, outcome.changed_at, result)
             return self.deliver(outcome.flags, value, outcome.changed_at, result)
         return self.start(runtime, frame, node, result)
+
+    cdef PySendResult deliver_told(
+        self, Node node, Frame frame, View view, uint32_t flags, object value, uint64_t changed_at, PyObject **result
+    ) except PYGEN_ERROR:
+        """Hand out an outcome that was there, and let observers know."""
+        held = value  # they may do anything
+        tell(self.ingredient.store.observer, HIT, node, 0, number_of(frame), view.revision, 0)
+        flush(self.ingredient.store.observer)
+        return self.deliver(flags, held, changed_at, result)
 
     cdef PySendResult start(self, Runtime runtime, Frame frame, Node node, PyObject **result) except PYGEN_ERROR:
         """The memo is not there, or may be out of date: begin to bring it up to date."""
@@ -269,7 +281,7 @@ cdef class Fetch:
         if not PyObject_GC_IsTracked(self):
             PyObject_GC_Track(<PyObject *> self)  # from here on it may be part of a cycle for long
         self.driver = new_driver(
-            ingredient.store, runtime, runtime.view if frame is None else frame.view, self.db, frame, node
+            ingredient.store, runtime, runtime.view if frame is None else frame.view, self.db, frame, node, BY_CALL
         )
         self.state = DRIVEN
         return self.go_on(None, None, result)

@@ -30,6 +30,7 @@ cdef class Driver:
     cdef object task             # the task in which the computation goes on, or None; its end is told in `future`, too
     cdef list group              # of several tasks: each; `task` is then what gathers them
     cdef object leaving          # what to raise if that task ends cancelled
+    cdef object left_by          # the exception that is to leave it, while it does
     cdef bint keeps              # that task goes on when this access is given up
     cdef bint kept               # this is the driver of such a task
     cdef bint running            # a step is being taken
@@ -44,7 +45,6 @@ cdef class Driver:
     cdef PySendResult resume(self, object sent, object thrown, PyObject **result) except PYGEN_ERROR
     cdef PySendResult step_inner(self, object sent, object thrown, PyObject **result) noexcept
     cdef int begin(self, Node node) except -1
-    cdef bint take_earlier(self, Node node) except -1
     cdef bint begin_kept(self) except -1
     cdef int begin_waiting(self, Node node) except -1
     cdef int hop(self, Node node, object loop, bint keep) except -1
@@ -55,6 +55,7 @@ cdef class Driver:
     cdef int end_computation(self, uint32_t outcome, object value) except -1
     cdef bint finish(self) except -1
     cdef int abort(self) except -1
+    cdef void report(self, uint32_t kind, Node node, uint64_t extra, uint32_t detail) noexcept
 
 
-cdef Driver new_driver(Store store, Runtime runtime, View view, object db, Frame outer, Node node)
+cdef Driver new_driver(Store store, Runtime runtime, View view, object db, Frame outer, Node node, uint32_t cause)

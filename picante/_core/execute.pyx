@@ -25,23 +25,27 @@ from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from picante._core.adopt cimport adopt
 from picante._core.awaitable cimport (
     PYGEN_ERROR, PYGEN_NEXT, PYGEN_RETURN, PyObject_SelfIter, awaitable_iterator, is_awaitable, is_one_shot,
-    picante_forbid_new, picante_set_slots, stop_with, take_raised, thrown_exception,
+    picante_forbid_new, picante_set_slots, picante_throw, stop_with, take_raised, thrown_exception,
 )
 from picante._core.commit cimport commit, release_reads
 from picante._core.failure cimport NO_RESULTS, failure_of, one_shot_error, take_failure
 from picante._core.frame cimport (
-    abandon_frame, add_waiter, begin_frame, end_frame, find_cycle, frame_at, frame_var, remove_waiter, running_loop,
-    stands_still, wake, watch,
+    abandon_frame, add_waiter, begin_frame, end_frame, find_cycle, frame_at, frame_var, number_of, remove_waiter,
+    running_loop, stands_still, tell_abort, tell_begin, tell_end, tell_pause, tell_resume, tell_return, wake, watch,
 )
 from picante._core.hop cimport cancel_soon, error_of, keep_task, was_cancelled
 from picante._core.hop import end_hop
 from picante._core.inflight cimport cancel_entry, finish_entry
 from picante._core.ingredient cimport Ingredient, cycle_error, describe, ingredient_of
 from picante._core.node cimport FAILED, VALUE, Failure
+from picante._core.observe cimport (
+    ACCESS_BEGIN, ACCESS_END, ACCESS_RESUME, ADOPTED, BY_GROUP, BY_HOP, BY_KEEP, ENDED_WITH_FAILURE, ENDED_WITH_VALUE,
+    ENDED_WITHOUT, WAIT_BEGIN, WAIT_END, flush, tell,
+)
 from picante._core.runtime cimport emit_query_changed
 from picante._core.sharing cimport offer
 from picante._core.store cimport enter_view, leave_view, may_be_idle, sweep
-from picante._core.verify cimport DONE, EXECUTE, GROUP, WAIT, Outcome, Step, new_walk, outcome_at
+from picante._core.verify cimport DONE, EXECUTE, GROUP, WAIT, Outcome, Step, new_walk, outcome_at, reason_of
 
 cdef extern from *:
     """
@@ -59,36 +63,9 @@ cdef extern from *:
     #endif
         return picante_depth > 0 && (picante_depth >= PICANTE_MAX_DEPTH || left < limit / 2);
     }
-
-    /* Throw `error` into what is awaited; an iterator without throw() lets it through. */
-    static PySendResult picante_throw(PyObject *awaited, PyObject *error, PyObject **result) {
-        PyObject *method = PyObject_GetAttrString(awaited, "throw"), *type, *stop, *traceback;
-        *result = NULL;
-        if (method == NULL) {
-            if (PyErr_ExceptionMatches(PyExc_AttributeError)) {
-                PyErr_Clear();
-                PyErr_SetObject((PyObject *)Py_TYPE(error), error);
-            }
-            return PYGEN_ERROR;
-        }
-        *result = PyObject_CallOneArg(method, error);
-        Py_DECREF(method);
-        if (*result != NULL)
-            return PYGEN_NEXT;
-        if (!PyErr_ExceptionMatches(PyExc_StopIteration))
-            return PYGEN_ERROR;
-        PyErr_Fetch(&type, &stop, &traceback);
-        PyErr_NormalizeException(&type, &stop, &traceback);
-        *result = PyObject_GetAttrString(stop, "value");
-        Py_XDECREF(type);
-        Py_XDECREF(stop);
-        Py_XDECREF(traceback);
-        return *result == NULL ? PYGEN_ERROR : PYGEN_RETURN;
-    }
     """
     int picante_depth
     bint picante_stack_is_low() noexcept
-    PySendResult picante_throw(object awaited, object error, PyObject **result) noexcept
     int Py_EnterRecursiveCall(const char *where) noexcept
     void Py_LeaveRecursiveCall() noexcept
     PySendResult PyIter_Send(object iterator, object sent, PyObject **result) noexcept
@@ -146,6 +123,8 @@ cdef class Driver:
                     if status == PYGEN_NEXT:
                         if self.frame is not None and self.frame.loop is None:
                             self.frame.loop = running_loop()
+                        if self.store.observer is not None:
+                            tell_pause(self.store.observer, self.frame)
                         return PYGEN_NEXT
                     if status == PYGEN_RETURN:
                         value = <object> result[0]
@@ -167,6 +146,8 @@ cdef class Driver:
                 elif step == GROUP:
                     self.begin_group()
                 elif self.finish():
+                    if self.store.observer is not None:
+                        flush(self.store.observer)
                     return PYGEN_RETURN
         except BaseException:
             self.abort()
@@ -180,6 +161,8 @@ cdef class Driver:
         global picante_depth
         inner = self.inner
         context = self.frame.context if self.frame is not None else None
+        if self.store.observer is not None:
+            tell_resume(self.store.observer, self.frame)
         if Py_EnterRecursiveCall(b" while computing a query"):
             return PYGEN_ERROR  # a hop would help, but there is no event loop to hop in
         if context is not None:
@@ -199,10 +182,13 @@ cdef class Driver:
         """Start to compute `node`: this driver's task is its leader from here on (r[cell.leader-local])."""
         cdef Ingredient ingredient = ingredient_of(node)
         cdef Frame frame
+        cdef PyObject *cause
+        cdef uint32_t reason
         error = value = None
         if ingredient is None:
             return self.walk.give_up(node)
-        if (node.history is not None or self.store.completed is not None) and self.take_earlier(node):
+        if (node.history is not None or self.store.completed is not None) and adopt(self.runtime, self.walk, node):
+            self.report(ADOPTED, node, 0, 0)
             return 0
         if picante_stack_is_low():
             loop = running_loop()
@@ -220,6 +206,10 @@ cdef class Driver:
             self.walk.interruptions += 1
             return 0
         self.frame = frame
+        if self.store.observer is not None:
+            reason = reason_of(self.walk, &cause)
+            tell_begin(self.store.observer, frame, reason, cause)
+            flush(self.store.observer)
         PyContext_Enter(frame.context)
         try:
             PyContextVar_Set(frame_var, frame)
@@ -237,16 +227,6 @@ cdef class Driver:
         except BaseException as raised:
             error = raised
         return 0 if error is None else self.fail_step(error)
-
-    cdef bint take_earlier(self, Node node) except -1:
-        """Take an earlier result of `node`, where one is known to be what computing it would give."""
-        cdef bint is_new = False
-        if self.walk.levels[self.walk.depth - 1].lost or not adopt(self.store, self.walk, node, self.view, &is_new):
-            return False
-        self.walk.interruptions += 1
-        if is_new and self.runtime.hub is not None:
-            emit_query_changed(self.runtime, node, self.view.revision)
-        return True
 
     cdef bint begin_kept(self) except -1:
         """Leave the topmost query on the way that is to be kept to a task of its own, with all that is beneath it."""
@@ -283,12 +263,14 @@ cdef class Driver:
             raise cycle_error(stack)
         self.awaited = frame
         self.inner = awaitable_iterator(self.future)
+        self.report(WAIT_BEGIN, node, frame.number, 0)
         return watch(frame, self.future, loop)
 
     cdef int hop(self, Node node, object loop, bint keep) except -1:
         """Compute `node` in a task of its own, on an empty stack; one that is to be kept goes on without this one."""
         import asyncio
-        cdef Driver driver = new_driver(self.store, self.runtime, self.view, self.db, self.outer, node)
+        cdef uint32_t cause = BY_KEEP if keep else BY_HOP
+        cdef Driver driver = new_driver(self.store, self.runtime, self.view, self.db, self.outer, node, cause)
         driver.kept = keep or self.kept
         self.keeps = keep and not self.kept
         # Not loop.create_task(): a task factory may start tasks eagerly, on the stack that is full.
@@ -315,7 +297,7 @@ cdef class Driver:
         cdef Node node
         loop = running_loop()
         for node in self.walk.stale_group():
-            driver = new_driver(self.store, self.runtime, self.view, self.db, self.outer, node)
+            driver = new_driver(self.store, self.runtime, self.view, self.db, self.outer, node, BY_GROUP)
             if driver.walk.advance() != DONE or not driver.finish():
                 driver.walk.interruptions += 1  # anything may happen before its task takes the first step
                 drivers.append(driver)
@@ -340,6 +322,7 @@ cdef class Driver:
             task, leaving, group = self.task, self.leaving, self.group
             if self.awaited is not None:
                 remove_waiter(self.awaited, self.future)
+                self.report(WAIT_END, self.awaited.node, self.awaited.number, 0)
             self.future = self.awaited = self.task = self.leaving = self.group = None
             self.keeps = False
             for each in group or ():
@@ -360,6 +343,8 @@ cdef class Driver:
         self.walk.interruptions += 1
         if self.frame is not None and isinstance(error, Exception) and not isinstance(error, NO_RESULTS):
             return self.end_computation(FAILED, failure_of(self.frame.node, error))
+        if self.frame is not None:
+            self.left_by = error
         if self.task is None or self.task.done() or self.keeps:
             raise error
         # This access is cancelled while a task goes on for it. Cancel that too, and see what becomes of it.
@@ -374,9 +359,15 @@ cdef class Driver:
         """The query that was being computed has come to an end: make its outcome that of its node."""
         cdef Frame frame = self.frame
         cdef Node node = frame.node
-        cdef bint is_new = commit(self.store, frame, outcome, value)
+        cdef bint is_new
+        cdef dict waiters
         cdef uint64_t revision = self.view.revision
-        cdef dict waiters = end_frame(frame)
+        if self.store.observer is not None:
+            tell_return(self.store.observer, frame)
+        is_new = commit(self.store, frame, outcome, value)
+        if self.store.observer is not None:
+            tell_end(self.store.observer, frame, outcome, is_new, value)
+        waiters = end_frame(frame)
         self.frame = None
         try:
             if frame.entry is not None:
@@ -391,6 +382,8 @@ cdef class Driver:
                 sweep(self.store)
         finally:
             wake(waiters)
+            if self.store.observer is not None:
+                flush(self.store.observer)
         return 0
 
     # -- the end of the access
@@ -409,6 +402,7 @@ cdef class Driver:
         self.changed_at = outcome.changed_at
         self.valid_since = outcome.valid_since
         self.ended = True
+        self.report(ACCESS_END, self.node, 0, ENDED_WITH_FAILURE if self.flags & FAILED else ENDED_WITH_VALUE)
         leave_view(self.store, self.view)
         return True
 
@@ -422,6 +416,8 @@ cdef class Driver:
         inner, self.inner = self.inner, None
         try:
             if inner is not None and frame is not None and hasattr(inner, "close"):
+                if self.store.observer is not None:
+                    tell_resume(self.store.observer, frame)
                 frame.context.run(inner.close)
             if self.task is not None:
                 if not self.keeps:
@@ -432,11 +428,14 @@ cdef class Driver:
                 remove_waiter(self.awaited, self.future)
             if frame is not None:
                 self.frame = None
+                if self.store.observer is not None:
+                    tell_abort(self.store.observer, frame, self.left_by)
                 waiters = end_frame(frame)
                 release_reads(self.store, frame)
             if may_be_idle(self.node):
                 self.store.idle.append(self.node)
-            self.walk = self.node = None
+            self.report(ACCESS_END, self.node, 0, ENDED_WITHOUT)
+            self.walk = self.node = self.left_by = None
             leave_view(self.store, self.view)
             if self.store.idle:
                 sweep(self.store)
@@ -445,10 +444,17 @@ cdef class Driver:
             finally:
                 if frame is not None:
                     cancel_entry(frame)
+                if self.store.observer is not None:
+                    flush(self.store.observer)
         return 0
 
+    cdef void report(self, uint32_t kind, Node node, uint64_t extra, uint32_t detail) noexcept:
+        """Let observers know how this access fares, if there are any."""
+        if self.store.observer is not None:
+            tell(self.store.observer, kind, node, self.walk.number, number_of(self.outer), extra, detail)
 
-cdef Driver new_driver(Store store, Runtime runtime, View view, object db, Frame outer, Node node):
+
+cdef Driver new_driver(Store store, Runtime runtime, View view, object db, Frame outer, Node node, uint32_t cause):
     """A driver that will bring `node` to hold at the revision of `view`, or of the present one if that is None."""
     cdef Driver driver = Driver.__new__(Driver)
     driver.store = store
@@ -460,6 +466,7 @@ cdef Driver new_driver(Store store, Runtime runtime, View view, object db, Frame
     # The view is chosen last: making objects may collect garbage, whose finalizers may begin a revision.
     driver.view = driver.walk.view = store.present if view is None else view
     enter_view(driver.view)
+    driver.report(ACCESS_BEGIN, node, driver.view.revision, cause)
     return driver
 
 
@@ -468,7 +475,10 @@ cdef inline Node _last(Walk walk):
 
 
 cdef PySendResult driver_send(Driver driver, PyObject *sent, PyObject **result) except PYGEN_ERROR:
-    cdef PySendResult status = driver.resume(<object> sent, None, result)
+    cdef PySendResult status
+    if not driver.ended:
+        driver.report(ACCESS_RESUME, driver.node, 0, 0)
+    status = driver.resume(<object> sent, None, result)
     if status == PYGEN_RETURN:
         Py_INCREF(None)
         result[0] = <PyObject *> None
@@ -477,6 +487,8 @@ cdef PySendResult driver_send(Driver driver, PyObject *sent, PyObject **result) 
 
 cdef PyObject *driver_next(Driver driver) except? NULL:
     cdef PyObject *result = NULL
+    if not driver.ended:
+        driver.report(ACCESS_RESUME, driver.node, 0, 0)
     if driver.resume(None, None, &result) == PYGEN_RETURN:
         Py_INCREF(None)
         return stop_with(<PyObject *> None)

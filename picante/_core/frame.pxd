@@ -5,6 +5,7 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
 from picante._core.node cimport Node, Read
+from picante._core.observe cimport Observation
 from picante._core.store cimport View
 
 
@@ -25,6 +26,8 @@ cdef class Frame:
     cdef bint abandoned        # its event loop stands still: who waited for it computes for himself
     cdef object loop           # the event loop in which it was suspended first, or None
     cdef object entry          # the InFlightEntry of those who follow it from outside of the engine, or None
+    cdef uint64_t number       # what observers know it by; 0: nobody was told that it runs
+    cdef bint paused           # they were told that it is suspended
     cdef Frame sibling         # the next frame of the same node, at another view
     # -- what it read, in order
     cdef list nodes
@@ -49,6 +52,10 @@ cdef Py_ssize_t n_running  # how many frames have begun and not ended, in all th
 
 cdef Frame current_frame()
 
+cdef inline uint64_t number_of(Frame frame) noexcept:
+    return 0 if frame is None else frame.number
+
+
 cdef str OUTSIDE  # the part of a cell that stands for what its query reads outside of the database
 cdef int read_outside(Frame frame) except -1
 
@@ -60,6 +67,13 @@ cdef bint stands_still(Frame frame) except -1
 cdef int wake(dict waiters) except -1
 
 cdef int record(Frame frame, Node node, uint64_t changed_at, uint64_t valid_since) except -1
+
+cdef void tell_begin(Observation hub, Frame frame, uint32_t reason, PyObject *cause) noexcept
+cdef void tell_pause(Observation hub, Frame frame) noexcept
+cdef void tell_resume(Observation hub, Frame frame) noexcept
+cdef void tell_return(Observation hub, Frame frame) noexcept
+cdef void tell_end(Observation hub, Frame frame, uint32_t outcome, bint is_new, object value) noexcept
+cdef void tell_abort(Observation hub, Frame frame, object error) noexcept
 
 cdef object running_loop()
 cdef int add_waiter(Frame frame, object future, object loop, Frame waiting) except -1

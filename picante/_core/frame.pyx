@@ -20,7 +20,11 @@ from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Realloc
 from cpython.ref cimport Py_DECREF
 from cpython.tuple cimport PyTuple_GET_ITEM
 
-from picante._core.node cimport NO_OUTCOME, Version, begin_transition, end_transition, find_version
+from picante._core.node cimport FAILED, NO_OUTCOME, Version, begin_transition, end_transition, find_version
+from picante._core.observe cimport (
+    COMPUTE_BEGIN, COMPUTE_END, COMPUTE_PAUSE, COMPUTE_RESUME, COMPUTE_RETURN, RUN_CANCELLED, RUN_EQUAL, RUN_FAILED,
+    RUN_NEW, RUN_NO_RESULT, flush, new_number, tell,
+)
 
 cdef object frame_var = PyContextVar_New("picante_frame", NULL)
 cdef Py_ssize_t n_running = 0
@@ -209,6 +213,61 @@ cdef int read_outside(Frame frame) except -1:
     if version is None:
         return record(frame, part, 0, 0)
     return record(frame, part, version.changed_at, version.valid_since)
+
+
+# -- for observers
+
+
+cdef void tell_begin(Observation hub, Frame frame, uint32_t reason, PyObject *cause) noexcept:
+    """The query of `frame` is about to run; `cause` is the dependency because of which, or NULL. Delivers nothing."""
+    frame.number = new_number()
+    if hub.wanted >> COMPUTE_BEGIN & 1:
+        hub.emit(
+            COMPUTE_BEGIN, <PyObject *> frame.node, frame.number, number_of(frame.parent), frame.view.revision, reason,
+            cause, NULL,
+        )
+
+
+cdef void tell_pause(Observation hub, Frame frame) noexcept:
+    if frame is not None and frame.number:
+        frame.paused = True
+        tell(hub, COMPUTE_PAUSE, frame.node, frame.number, number_of(frame.parent), 0, 0)
+    flush(hub)
+
+
+cdef void tell_resume(Observation hub, Frame frame) noexcept:
+    if frame is not None and frame.paused:
+        frame.paused = False
+        tell(hub, COMPUTE_RESUME, frame.node, frame.number, number_of(frame.parent), 0, 0)
+    flush(hub)
+
+
+cdef void tell_return(Observation hub, Frame frame) noexcept:
+    if frame.number:
+        tell(hub, COMPUTE_RETURN, frame.node, frame.number, number_of(frame.parent), 0, 0)
+    flush(hub)
+
+
+cdef void tell_end(Observation hub, Frame frame, uint32_t outcome, bint is_new, object value) noexcept:
+    """There is an outcome: the value, or the exception, `value`. What is told is delivered later."""
+    cdef bint failed = outcome & FAILED
+    cdef uint32_t detail = RUN_FAILED if failed else RUN_NEW if is_new else RUN_EQUAL
+    if frame.number and hub.wanted >> COMPUTE_END & 1:
+        hub.emit(
+            COMPUTE_END, <PyObject *> frame.node, frame.number, number_of(frame.parent), frame.view.revision, detail,
+            NULL, <PyObject *> value if failed else NULL,
+        )
+    frame.number = 0
+
+
+cdef void tell_abort(Observation hub, Frame frame, object error) noexcept:
+    """There is no outcome, for the computation ended by `error`, or was given up (None)."""
+    cdef uint32_t detail = RUN_CANCELLED
+    if error is not None and type(error).__name__ not in ("CancelledError", "GeneratorExit"):
+        detail = RUN_NO_RESULT
+    if frame.number:
+        tell(hub, COMPUTE_END, frame.node, frame.number, number_of(frame.parent), frame.view.revision, detail)
+    frame.number = 0
 
 
 # -- waiting

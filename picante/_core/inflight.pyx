@@ -18,7 +18,7 @@ from picante._core.commit cimport commit, release_reads
 from picante._core.failure cimport NO_RESULTS, failure_of, raised_by
 from picante._core.frame cimport (
     abandon_frame, begin_frame, current_frame, end_frame, frame_at, hold, let_go, record, running_loop, stands_still,
-    wake, watch,
+    tell_abort, tell_begin, tell_end, wake, watch,
 )
 from picante._core.ingredient cimport ingredient_of
 from picante._core.key cimport Dep, new_dep
@@ -26,6 +26,7 @@ from picante._core.key import Revision
 from picante._core.node cimport (
     FAILED, NO_OUTCOME, VALUE, Failure, Node, Table, begin_transition, end_transition, is_own_part, node_key,
 )
+from picante._core.observe cimport BECAUSE_LED, flush
 from picante._core.packed cimport opened
 from picante._core.sharing cimport find_family
 from picante._core.states import InFlightKey, InFlightState
@@ -158,6 +159,7 @@ cdef class InFlightGuard:
         cdef Frame frame = self.frame
         cdef Node node
         cdef Outcome known
+        cdef bint is_new
         if frame is None:
             return 0
         try:
@@ -166,7 +168,9 @@ cdef class InFlightGuard:
                     record(frame, node, known.changed_at, known.valid_since)
                 else:
                     record(frame, node, NO_OUTCOME, 0)
-            commit(self.store, frame, outcome, value)
+            is_new = commit(self.store, frame, outcome, value)
+            if self.store.observer is not None:
+                tell_end(self.store.observer, frame, outcome, is_new, value)
         finally:
             self.release()
         return 0
@@ -180,6 +184,8 @@ cdef class InFlightGuard:
         self.frame = None
         if self.holder is not None:
             let_go(self.holder, frame)
+        if self.store.observer is not None:
+            tell_abort(self.store.observer, frame, None)
         waiters = end_frame(frame)
         try:
             release_reads(self.store, frame)
@@ -187,6 +193,8 @@ cdef class InFlightGuard:
             sweep(self.store)
         finally:
             wake(waiters)
+            if self.store.observer is not None:
+                flush(self.store.observer)
         return 0
 
 
@@ -276,6 +284,8 @@ cdef InFlightEntry _lead_or_follow(InFlightGuard guard, Store store, Frame frame
     begin_frame(frame)
     enter_view(frame.view)
     guard.store, guard.frame, guard.view = store, frame, frame.view
+    if store.observer is not None:
+        tell_begin(store.observer, frame, BECAUSE_LED, NULL)
     if guard.holder is not None:
         hold(guard.holder, frame)
     return entry

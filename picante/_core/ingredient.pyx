@@ -9,9 +9,10 @@ import weakref
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
 from picante._core.errors import CycleError, DuplicateKindError, ForeignDatabaseError
-from picante._core.key cimport Handle, new_dyn_key
+from picante._core.key cimport new_dyn_key
 from picante._core.key import QueryKindId
-from picante._core.node cimport Link, Table, node_key
+from picante._core.node cimport Link, Table, label_of, node_key, safe_repr
+from picante._core.observe cimport READING
 from picante._core.runtime cimport view_of
 from picante._core.store cimport table_for
 
@@ -49,9 +50,11 @@ cdef class Ingredient:
         if (<Runtime> runtime).view is None:
             self.runtime = runtime
             try:
-                self.database = weakref.ref(db)
+                database = weakref.ref(db)
             except TypeError:
-                pass  # then it is asked for its runtime each time
+                return runtime  # then it is asked for its runtime each time
+            if self.store.observer is None or not self.store.observer.wanted & READING:
+                self.database = database  # else all that reads is to come this way
         return runtime
 
     cdef int adopt(self, Store store) except -1:
@@ -69,6 +72,7 @@ cdef class Ingredient:
         Py_INCREF(table.link)
         self.link = <PyObject *> table.link
         table.had_ingredient = True
+        table.name = self.name
         self.table = table
         self.store = store
         return 0
@@ -115,23 +119,11 @@ cdef str describe(Node node):
     cdef Ingredient ingredient = ingredient_of(node)
     if ingredient is not None:
         return describe_key(ingredient, node.key)
-    return f"kind_{int((<Table> node.table).kind)}({_safe_repr(node.key)})"
+    return f"kind_{int((<Table> node.table).kind)}({safe_repr(node.key)})"
 
 
 cdef str describe_key(Ingredient ingredient, object key):
-    name = ingredient.name.rpartition(".")[2]
-    if type(key) is tuple:
-        return f"{name}({', '.join([_safe_repr(part) for part in key])})"
-    if isinstance(key, Handle) and type(key)._kind == ingredient.kind:
-        return _safe_repr(key)  # a record: its handle says all
-    return f"{name}({_safe_repr(key)})"
-
-
-cdef str _safe_repr(object value):
-    try:
-        return repr(value)
-    except Exception:  # a user's __repr__; the message that is being made matters more
-        return f"<{type(value).__qualname__}>"
+    return label_of(ingredient.kind, ingredient.name, key)
 
 
 cdef object cycle_error(list nodes):

@@ -16,7 +16,7 @@ from picante._core.batch cimport Batch, current_batch, merged, n_open, pending_w
 from picante._core.change cimport Write
 from picante._core.equality cimport outcomes_equal, same
 from picante._core.errors import InputNotFoundError
-from picante._core.frame cimport Frame, current_frame, record
+from picante._core.frame cimport Frame, current_frame, number_of, record
 from picante._core.ingredient cimport describe_key, init_ingredient, runtime_of, view_for
 from picante._core.key cimport Key
 from picante._core.key import Revision
@@ -24,6 +24,7 @@ from picante._core.node cimport (
     ABSENT, OUTCOME, PACKED, PART, VALUE, Table, Version, begin_transition, end_transition, ensure_node, find_node,
     find_version,
 )
+from picante._core.observe cimport INPUT_SAME, READ, flush, tell
 from picante._core.packed cimport UNREADABLE, opened, readable, unpack_node
 from picante._core.runtime cimport Runtime
 from picante._core.store cimport Store, View, sweep
@@ -67,6 +68,7 @@ cdef class InputIngredient(Ingredient):
         members.encoded = b""
         members.flags = VALUE | PART
         Ingredient.adopt(self, store)
+        self.table.fields = self.fields
         members.table = <PyObject *> self.table
         self.table.members = members
         for nodes in (self.table.plain, self.table.encoded):
@@ -144,6 +146,8 @@ cdef class InputIngredient(Ingredient):
         while revision == 0:
             if not write.compare(write):
                 revision = write.replaces
+                if self.store.observer is not None:
+                    tell_same(self.store, write)
                 break
             revision = runtime.commit([write])
         write.slot = None  # it may be of no use to anybody any more
@@ -159,6 +163,8 @@ cdef class InputIngredient(Ingredient):
         cdef Node slot
         if runtime.view is None and not n_open and current_frame() is None:
             slot = find_node(self.table, key)
+            if self.store.observer is not None:
+                tell_read(self.store, slot, None)
             return opened(slot.value) if slot is not None and slot.flags & VALUE else default
         found = self.read(runtime, key)
         return default if found is None else found[0]
@@ -191,7 +197,7 @@ cdef class InputIngredient(Ingredient):
         cdef Node slot
         cdef View view
         if frame is None:
-            if runtime.view is None and not n_open:
+            if runtime.view is None and not n_open and self.store.observer is None:
                 slot = find_node(self.table, key)
                 if slot is not None and slot.flags & PACKED:
                     unpack_node(slot, self.store.present.revision)
@@ -240,6 +246,8 @@ cdef class InputIngredient(Ingredient):
                         found.append((version.ordinal, slot.key))
         finally:
             end_transition(collecting)
+        if self.store.observer is not None:
+            tell_read(self.store, table.members, frame)
         if not table.in_order or view.pinned or table.plain and table.encoded:
             found.sort(key=_ordinal)
         keys = [key for _, key in found]
@@ -340,6 +348,8 @@ cdef class InputIngredient(Ingredient):
         cdef View view = view_for(self, runtime, frame)
         if frame is not None:
             return self.read_at(frame, slot, slot, view)
+        if self.store.observer is not None:
+            tell_read(self.store, slot, None)
         return self.value_now(slot) if runtime.view is None else self.value_at(slot, view)
 
     cdef tuple read_at(self, Frame frame, Node node, Node slot, View view):
@@ -347,9 +357,12 @@ cdef class InputIngredient(Ingredient):
         cdef bint collecting = begin_transition()
         try:
             record_at(frame, node, slot, view)
-            return self.value_at(slot, view)
+            found = self.value_at(slot, view)
         finally:
             end_transition(collecting)
+        if self.store.observer is not None:
+            tell_read(self.store, node, frame)
+        return found
 
     cdef tuple value_at(self, Node slot, View view):
         cdef Version version
@@ -359,6 +372,20 @@ cdef class InputIngredient(Ingredient):
             return (slot.value,) if slot.flags & VALUE else None
         version = find_version(slot, view.revision)
         return (version.value,) if version is not None and version.flags & VALUE else None
+
+
+cdef int tell_read(Store store, Node node, Frame frame) except -1:
+    """Let observers know of a read; outside of all queries not of what does not exist."""
+    if node is not None:
+        tell(store.observer, READ, node, 0, number_of(frame), 0, 0)
+        flush(store.observer)
+    return 0
+
+
+cdef int tell_same(Store store, Write write) except -1:
+    tell(store.observer, INPUT_SAME, write.slot, 0, 0, store.present.revision, 0)
+    flush(store.observer)
+    return 0
 
 
 def _ordinal(pair):

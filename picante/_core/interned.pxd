@@ -12,4 +12,5 @@ cdef class InternedIngredient(Ingredient):
     cdef dict plain        # value -> id, for values whose own equality is the typed one
     cdef dict encoded      # encoding -> id, for all others
 
+    cdef int tell_interned(self, object number, bint is_new) except -1
     cdef int forget(self, Py_ssize_t n, Py_ssize_t n_now) except -1

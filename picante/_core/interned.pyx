@@ -10,11 +10,12 @@ from types import GenericAlias
 from libc.stdint cimport uint32_t
 
 from picante._core.errors import InternIdNotFoundError
-from picante._core.frame cimport Frame, current_frame, record
+from picante._core.frame cimport Frame, current_frame, number_of, record
 from picante._core.ingredient cimport init_ingredient, runtime_of, view_for
 from picante._core.key cimport encode_key, intern_id, is_plain_key
 from picante._core.key import InternId, QueryKindId
 from picante._core.node cimport VALUE, Node, ensure_node
+from picante._core.observe cimport INTERNED, READ, flush, tell
 from picante._core.runtime cimport Runtime
 
 
@@ -69,6 +70,8 @@ cdef class InternedIngredient(Ingredient):
         while True:
             number = ids.get(key)
             if number is not None:
+                if self.store is not None and self.store.observer is not None:
+                    self.tell_interned(number, False)
                 return number
             next_one = len(self.values)
             if next_one > 0xFFFF_FFFF:
@@ -78,6 +81,17 @@ cdef class InternedIngredient(Ingredient):
             if len(self.values) == next_one and key not in ids:
                 ids[key] = number
                 self.values.append(value)
+                if self.store is not None and self.store.observer is not None:
+                    self.tell_interned(number, True)
+                return number
+
+    cdef int tell_interned(self, object number, bint is_new) except -1:
+        """Let observers know. The node is made for it, as it would be when a query reads the value."""
+        cdef Node node = ensure_node(self.table, int(number))
+        node.flags = VALUE
+        tell(self.store.observer, INTERNED, node, 0, number_of(current_frame()), int(number), is_new)
+        flush(self.store.observer)
+        return 0
 
     cdef int forget(self, Py_ssize_t n, Py_ssize_t n_now) except -1:
         """Take back all ids from `n` on, which nobody knows yet; nothing if there are not `n_now` of them any more."""
@@ -112,4 +126,7 @@ cdef class InternedIngredient(Ingredient):
             node = ensure_node(self.table, int(id))
             node.flags = VALUE
             record(frame, node, 0, 0)
+            if self.store.observer is not None:
+                tell(self.store.observer, READ, node, 0, frame.number, 0, 0)
+                flush(self.store.observer)
         return self.values[id]

@@ -12,10 +12,11 @@ from cpython.ref cimport PyObject
 from picante._core.awaitable cimport raise_again
 from picante._core.execute cimport Driver, new_driver
 from picante._core.failure cimport Raised, take_failure
-from picante._core.frame cimport current_frame, record
+from picante._core.frame cimport current_frame, number_of, record
 from picante._core.hop cimport error_of
 from picante._core.ingredient cimport runtime_of, view_for
 from picante._core.node cimport FAILED, NO_OUTCOME, Failure, Node, ensure_node
+from picante._core.observe cimport BY_MAP, HIT, flush, tell
 from picante._core.packed cimport opened
 from picante._core.store cimport Store, enter_view, leave_view, may_be_idle, sweep
 from picante._core.verify cimport Outcome, outcome_at
@@ -43,6 +44,8 @@ cdef class Members:
             if outcome_at(node, self.view, &outcome):
                 if self.frame is not None:
                     record(self.frame, node, outcome.changed_at, outcome.valid_since)
+                if self.runtime.store.observer is not None:
+                    tell(self.runtime.store.observer, HIT, node, 0, number_of(self.frame), self.view.revision, 0)
             elif <size_t> <PyObject *> node not in missing:
                 missing.add(<size_t> <PyObject *> node)
                 self.waiting.append(node)
@@ -51,6 +54,8 @@ cdef class Members:
         if self.frame is not None:
             self.frame.group = 0
         self.waiting.reverse()
+        if self.runtime.store.observer is not None:
+            flush(self.runtime.store.observer)
         return 0
 
     cdef int launch(self) except -1:
@@ -59,7 +64,8 @@ cdef class Members:
         cdef Driver driver
         while self.waiting and self.error is None and len(self.running) < self.limit:
             driver = new_driver(
-                self.runtime.store, self.runtime, self.view, self.db, self.frame, <Node> self.waiting.pop()
+                self.runtime.store, self.runtime, self.view, self.db, self.frame, <Node> self.waiting.pop(),
+                BY_MAP,
             )
             task = asyncio.Task(driver)  # not create_task(): a task factory may run it at once, inside of this loop
             self.running[task] = (driver, driver.node)

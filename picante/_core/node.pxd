@@ -90,6 +90,8 @@ cdef class Table:
     """All nodes of one kind, by key. Owns them: a node lives as long as it is in its table."""
 
     cdef readonly object kind
+    cdef object name           # that of its ingredient, once it has met one
+    cdef tuple fields          # input tables: the names of the items, where values are records
     cdef Link link
     cdef dict plain            # keys whose own equality is the typed one
     cdef dict encoded          # all others, by their encoding
@@ -161,3 +163,5 @@ cdef void drop_edges(Node node) noexcept
 cdef bint mark_dependents(Node node, uint64_t until) noexcept
 cdef int collect_dependents(Node node, list found, set seen) except -1
 cdef object node_key(Node node)
+cdef str label_of(object kind, object name, object key)
+cdef str safe_repr(object value)

@@ -17,7 +17,7 @@ from cpython.dict cimport PyDict_GetItemWithError
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 
-from picante._core.key cimport Key, encode_key, is_plain_key, new_key
+from picante._core.key cimport Handle, Key, encode_key, is_plain_key, new_key
 
 
 @cython.final
@@ -168,6 +168,23 @@ cdef int forget_node(Node node) except -1:
 cdef object node_key(Node node):
     """The `Key` of the record that `node` is, or is a part of."""
     return Key.encode(node.key) if node.encoded is None else new_key(node.encoded)
+
+
+cdef str label_of(object kind, object name, object key):
+    """The record `key` of the ingredient `name` as a person would write it: line_count('a.md')."""
+    name = name.rpartition(".")[2]
+    if type(key) is tuple:
+        return f"{name}({', '.join([safe_repr(part) for part in key])})"
+    if isinstance(key, Handle) and type(key)._kind == kind:
+        return safe_repr(key)  # a record: its handle says all
+    return f"{name}({safe_repr(key)})"
+
+
+cdef str safe_repr(object value):
+    try:
+        return repr(value)
+    except Exception:  # a user's __repr__; what it is needed for matters more
+        return f"<{type(value).__qualname__}>"
 
 
 # -- edges

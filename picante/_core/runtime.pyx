@@ -22,6 +22,7 @@ from picante._core.node cimport (
     ABSENT, FAILED, MARKED, PART, UNLINKED, VALUE, Table, begin_transition, collect_dependents, drop_edges,
     end_transition, replace_edges, reserve_edges,
 )
+from picante._core.observe cimport INPUT_REMOVED, INPUT_SET, INVALIDATED, flush, tell
 from picante._core.recorder import ChangeRecorder
 from picante._core.recorder cimport record_invalidated, record_writes
 from picante._core.sharing cimport share, unlink_versions
@@ -96,6 +97,8 @@ cdef class Runtime:
                 advance(self.store, target, trash)
             finally:
                 end_transition(collecting)
+            if self.store.observer is not None:
+                flush(self.store.observer)
         if self.hub is not None:
             self.hub.publish_revision(Revision(target))
             if self.hub.has_event_receivers:
@@ -212,6 +215,11 @@ cdef class Runtime:
             if writes is not None:
                 for write in writes:
                     apply_write(store, write, revision, until, trash)
+                    if store.observer is not None:
+                        tell(
+                            store.observer, INPUT_SET if write.flags & VALUE else INPUT_REMOVED, write.slot, 0, 0,
+                            revision, 0,
+                        )
                 if self.recorders:
                     record_writes(self.recorders, revision, writes)
                 if listening:
@@ -219,6 +227,8 @@ cdef class Runtime:
                         collect_changed(write, found, seen)
         finally:
             end_transition(collecting)
+        if store.observer is not None:
+            flush(store.observer)
         if self.hub is not None:
             self._announce(revision, writes, invalidated)
         return revision
@@ -286,8 +296,12 @@ cdef class Runtime:
                 mark_from(store, cell, until)
             found.append(cell)
             collect_dependents(cell, found, seen)
+            if store.observer is not None:
+                tell(store.observer, INVALIDATED, cell, 0, 0, revision, 0)
         finally:
             end_transition(collecting)
+        if store.observer is not None:
+            flush(store.observer)
         if self.hub is not None:
             self._announce(revision, None, None)
             if self.hub.has_event_receivers:

@@ -5,6 +5,7 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
 from picante._core.node cimport Node, Table, Version
+from picante._core.observe cimport Observation
 
 
 @cython.final
@@ -32,6 +33,7 @@ cdef class Store:
     cdef list idle           # nodes that may no longer be of use to anybody
     cdef set kept            # tasks of computations that go on though their callers may be gone, or None
     cdef dict completed      # what snapshots computed (`sharing`); None where there never was a snapshot
+    cdef Observation observer  # who observes what happens; None while nobody does
     cdef object __weakref__
 
 

@@ -26,6 +26,7 @@ from picante._core.node cimport (
     FAILED, MARKED, OUTCOME, PART, VALUE, begin_transition, copy_current, end_transition, ensure_node, forget_node,
     mark_dependents, record_of,
 )
+from picante._core.observe cimport REVISION, tell
 
 _ids = count(1)
 
@@ -134,6 +135,8 @@ cdef uint64_t advance(Store store, uint64_t revision, list trash) except? 0:
     cdef Py_ssize_t i
     cdef Node node
     store.marks += 1
+    if store.observer is not None:
+        tell(store.observer, REVISION, None, 0, 0, revision, 0)
     if present.users:
         fresh = View()
         fresh.revision = revision

@@ -53,6 +53,7 @@ cdef class Walk:
     cdef Step advance(self) except BROKEN
     cdef void start(self, Level *level) noexcept
     cdef Step look(self, Node node, Level *level) except BROKEN
+    cdef void tell_edges(self, Node node, uint32_t first, uint32_t last, Step step) noexcept
     cdef bint leads_to_group(self, Node node, Level *level) noexcept
     cdef bint must_update(self, PyObject *node) noexcept
     cdef list stale_group(self)
@@ -69,6 +70,7 @@ cdef struct Outcome:
     bint clean             # it is its node's current one, and unmarked
 
 
+cdef uint32_t reason_of(Walk walk, PyObject **cause) noexcept
 cdef bint outcome_at(Node node, View view, Outcome *outcome) noexcept
 cdef uint64_t valid_until(Node dep, uint64_t seen, View view) noexcept
 cdef Walk new_walk(Store store, db, Node root)  # its view is set by the driver

@@ -20,8 +20,13 @@ from picante._core.errors import IngredientNotFoundError
 from picante._core.frame cimport frame_at
 from picante._core.ingredient cimport Ingredient, cycle_error, describe
 from picante._core.node cimport (
-    ABSENT, MARKED, NO_OUTCOME, OUTCOME, PART, UNLINKED, VALUE, Edge, Table, Version, begin_transition, copy_current,
-    end_transition, find_version, holds_at,
+    ABSENT, FAILED, MARKED, NO_OUTCOME, OUTCOME, PART, UNLINKED, VALUE, Edge, Table, Version, begin_transition,
+    copy_current, end_transition, find_version, holds_at, is_own_part,
+)
+from picante._core.observe cimport (
+    BECAUSE_DIFFERS, BECAUSE_FAILED, BECAUSE_FIRST, BECAUSE_GONE, BECAUSE_INVALIDATED, BECAUSE_LOST,
+    BECAUSE_OTHER_REVISION, BECAUSE_UNKNOWN, BECAUSE_UNLINKED, VERIFIED, VERIFY_DIFFERENT, VERIFY_SAME, Observation,
+    tell,
 )
 from picante._core.store cimport fits_node, keep_current, keep_version
 
@@ -180,7 +185,8 @@ cdef class Walk:
         This loop is what verifying an edge costs (benchmark `test_verify_wide`), hence the borrowed pointers: nothing
         in it can drop a node, up to the call after which it returns.
         """
-        cdef Edge *edge = node.edges + level.edge
+        cdef uint32_t first = level.edge
+        cdef Edge *edge = node.edges + first
         cdef Edge *end = node.edges + node.n_edges
         cdef PyObject *dep
         cdef Outcome outcome
@@ -218,6 +224,8 @@ cdef class Walk:
             edge += 1
         level.edge = <uint32_t> (edge - node.edges)
         level.since = since
+        if self.store.observer is not None:
+            self.tell_edges(node, first, level.edge, step)
         if step == WAIT:
             if (<Table> (<Node> dep).table).link.ingredient == NULL:
                 return EXECUTE  # nobody is left who could bring it up to date
@@ -225,6 +233,20 @@ cdef class Walk:
                 return GROUP
             self.push(dep)
         return step
+
+    cdef void tell_edges(self, Node node, uint32_t first, uint32_t last, Step step) noexcept:
+        """Let observers know what was found at the edges of `node` from `first` on, and at the `last`."""
+        cdef uint32_t i
+        cdef Observation hub = self.store.observer
+        if hub.wanted >> VERIFY_SAME & 1:
+            for i in range(first, last):
+                hub.emit(
+                    VERIFY_SAME, <PyObject *> node, self.number, 0, self.view.revision, 0, node.edges[i].dep, NULL
+                )
+        if step == EXECUTE and hub.wanted >> VERIFY_DIFFERENT & 1:
+            hub.emit(
+                VERIFY_DIFFERENT, <PyObject *> node, self.number, 0, self.view.revision, 0, node.edges[last].dep, NULL
+            )
 
     cdef bint leads_to_group(self, Node node, Level *level) noexcept:
         """Whether more than the next edge of its group leads to what may be out of date."""
@@ -278,6 +300,8 @@ cdef class Walk:
         cdef bint clean = level.clean, collecting
         cdef Version version
         cdef uint32_t i
+        if self.store.observer is not None:
+            tell(self.store.observer, VERIFIED, node, self.number, 0, self.view.revision, 0)
         if clean and node.history is None and not PyList_GET_SIZE(self.store.pins):
             node.valid_since = since  # nobody reads in the past
             node.flags &= ~MARKED
@@ -315,6 +339,38 @@ cdef Walk new_walk(Store store, db, Node root):
     walk.enter(root)
     walk.levels[0].checked = <uint64_t> -1  # what was known of it may be old when the walk takes its first step
     return walk
+
+
+cdef uint32_t reason_of(Walk walk, PyObject **cause) noexcept:
+    """Why the node at which `walk` stands must be computed, a `RunReason`; and the dependency because of which."""
+    cdef Level *level = &walk.levels[walk.depth - 1]
+    cdef Node node = <Node> level.node
+    cdef Edge *edge
+    cause[0] = NULL
+    if level.lost:
+        return BECAUSE_LOST
+    if not node.flags & (VALUE | FAILED):
+        return BECAUSE_FIRST
+    if node.flags & FAILED:
+        return BECAUSE_FAILED
+    if node.flags & UNLINKED:
+        return BECAUSE_INVALIDATED if node.parts is not None else BECAUSE_UNLINKED
+    if node.valid_since > walk.view.revision:
+        return BECAUSE_OTHER_REVISION
+    if not level.begun or level.edge >= node.n_edges:
+        return BECAUSE_UNKNOWN
+    edge = &node.edges[level.edge]
+    if edge.dep == NULL:
+        return BECAUSE_GONE
+    cause[0] = edge.dep
+    if is_own_part(<Node> edge.dep):
+        cause[0] = NULL
+        return BECAUSE_INVALIDATED
+    if edge.seen == NO_OUTCOME:
+        return BECAUSE_LOST
+    if (<Table> (<Node> edge.dep).table).checked_by != walk.number:
+        return BECAUSE_GONE
+    return BECAUSE_DIFFERS
 
 
 cdef bint outcome_at(Node node, View view, Outcome *outcome) noexcept:
