@@ -354,7 +354,11 @@ cdef uint32_t reason_of(Walk walk, PyObject **cause) noexcept:
     if node.flags & FAILED:
         return BECAUSE_FAILED
     if node.flags & UNLINKED:
-        return BECAUSE_INVALIDATED if node.parts is not None else BECAUSE_UNLINKED
+        if node.parts is not None:
+            for part in node.parts.values():  # there is one: the world outside
+                if (<Node> part).valid_since > node.verified_at:
+                    return BECAUSE_INVALIDATED
+        return BECAUSE_UNLINKED
     if node.valid_since > walk.view.revision:
         return BECAUSE_OTHER_REVISION
     if not level.begun or level.edge >= node.n_edges:
