@@ -55,7 +55,6 @@ cdef class Driver:
     cdef int end_computation(self, uint32_t outcome, object value) except -1
     cdef bint finish(self) except -1
     cdef int abort(self) except -1
-    cdef void report(self, uint32_t kind, Node node, uint64_t extra, uint32_t detail) noexcept
 
 
 cdef Driver new_driver(Store store, Runtime runtime, View view, object db, Frame outer, Node node, uint32_t cause)

@@ -188,7 +188,7 @@ cdef class Driver:
         if ingredient is None:
             return self.walk.give_up(node)
         if (node.history is not None or self.store.completed is not None) and adopt(self.runtime, self.walk, node):
-            self.report(ADOPTED, node, 0, 0)
+            report(self, ADOPTED, node, 0, 0)
             return 0
         if picante_stack_is_low():
             loop = running_loop()
@@ -263,7 +263,7 @@ cdef class Driver:
             raise cycle_error(stack)
         self.awaited = frame
         self.inner = awaitable_iterator(self.future)
-        self.report(WAIT_BEGIN, node, frame.number, 0)
+        report(self, WAIT_BEGIN, node, frame.number, 0)
         return watch(frame, self.future, loop)
 
     cdef int hop(self, Node node, object loop, bint keep) except -1:
@@ -322,7 +322,7 @@ cdef class Driver:
             task, leaving, group = self.task, self.leaving, self.group
             if self.awaited is not None:
                 remove_waiter(self.awaited, self.future)
-                self.report(WAIT_END, self.awaited.node, self.awaited.number, 0)
+                report(self, WAIT_END, self.awaited.node, self.awaited.number, 0)
             self.future = self.awaited = self.task = self.leaving = self.group = None
             self.keeps = False
             for each in group or ():
@@ -402,7 +402,7 @@ cdef class Driver:
         self.changed_at = outcome.changed_at
         self.valid_since = outcome.valid_since
         self.ended = True
-        self.report(ACCESS_END, self.node, 0, ENDED_WITH_FAILURE if self.flags & FAILED else ENDED_WITH_VALUE)
+        report(self, ACCESS_END, self.node, 0, ENDED_WITH_FAILURE if self.flags & FAILED else ENDED_WITH_VALUE)
         leave_view(self.store, self.view)
         return True
 
@@ -434,7 +434,7 @@ cdef class Driver:
                 release_reads(self.store, frame)
             if may_be_idle(self.node):
                 self.store.idle.append(self.node)
-            self.report(ACCESS_END, self.node, 0, ENDED_WITHOUT)
+            report(self, ACCESS_END, self.node, 0, ENDED_WITHOUT)
             self.walk = self.node = self.left_by = None
             leave_view(self.store, self.view)
             if self.store.idle:
@@ -448,10 +448,11 @@ cdef class Driver:
                     flush(self.store.observer)
         return 0
 
-    cdef void report(self, uint32_t kind, Node node, uint64_t extra, uint32_t detail) noexcept:
-        """Let observers know how this access fares, if there are any."""
-        if self.store.observer is not None:
-            tell(self.store.observer, kind, node, self.walk.number, number_of(self.outer), extra, detail)
+
+cdef inline void report(Driver driver, uint32_t kind, Node node, uint64_t extra, uint32_t detail) noexcept:
+    """Let observers know how an access fares, if there are any."""
+    if driver.store.observer is not None:
+        tell(driver.store.observer, kind, node, driver.walk.number, number_of(driver.outer), extra, detail)
 
 
 cdef Driver new_driver(Store store, Runtime runtime, View view, object db, Frame outer, Node node, uint32_t cause):
@@ -466,7 +467,7 @@ cdef Driver new_driver(Store store, Runtime runtime, View view, object db, Frame
     # The view is chosen last: making objects may collect garbage, whose finalizers may begin a revision.
     driver.view = driver.walk.view = store.present if view is None else view
     enter_view(driver.view)
-    driver.report(ACCESS_BEGIN, node, driver.view.revision, cause)
+    report(driver, ACCESS_BEGIN, node, driver.view.revision, cause)
     return driver
 
 
@@ -477,7 +478,7 @@ cdef inline Node _last(Walk walk):
 cdef PySendResult driver_send(Driver driver, PyObject *sent, PyObject **result) except PYGEN_ERROR:
     cdef PySendResult status
     if not driver.ended:
-        driver.report(ACCESS_RESUME, driver.node, 0, 0)
+        report(driver, ACCESS_RESUME, driver.node, 0, 0)
     status = driver.resume(<object> sent, None, result)
     if status == PYGEN_RETURN:
         Py_INCREF(None)
@@ -488,7 +489,7 @@ cdef PySendResult driver_send(Driver driver, PyObject *sent, PyObject **result) 
 cdef PyObject *driver_next(Driver driver) except? NULL:
     cdef PyObject *result = NULL
     if not driver.ended:
-        driver.report(ACCESS_RESUME, driver.node, 0, 0)
+        report(driver, ACCESS_RESUME, driver.node, 0, 0)
     if driver.resume(None, None, &result) == PYGEN_RETURN:
         Py_INCREF(None)
         return stop_with(<PyObject *> None)

@@ -20,6 +20,7 @@ cdef enum Step:
 cdef struct Level:
     PyObject *node           # borrowed: while nothing else runs, the one above keeps it; then `path` does
     uint32_t edge            # the next edge to look at
+    uint32_t told            # ... and that which observers are to be told of next
     bint begun
     bint clean               # all outcomes so far are their nodes' current, unmarked ones
     uint64_t since           # the greatest valid_since of them
@@ -53,7 +54,7 @@ cdef class Walk:
     cdef Step advance(self) except BROKEN
     cdef void start(self, Level *level) noexcept
     cdef Step look(self, Node node, Level *level) except BROKEN
-    cdef void tell_edges(self, Node node, uint32_t first, uint32_t last, Step step) noexcept
+    cdef void tell_edges(self, Node node, Level *level, Step step) noexcept
     cdef bint leads_to_group(self, Node node, Level *level) noexcept
     cdef bint must_update(self, PyObject *node) noexcept
     cdef list stale_group(self)

@@ -173,7 +173,7 @@ cdef class Walk:
 
     cdef void start(self, Level *level) noexcept:
         level.begun = True
-        level.edge = 0
+        level.edge = level.told = 0
         level.clean = True
         level.since = 0
         level.verified_at = (<Node> level.node).verified_at
@@ -185,8 +185,7 @@ cdef class Walk:
         This loop is what verifying an edge costs (benchmark `test_verify_wide`), hence the borrowed pointers: nothing
         in it can drop a node, up to the call after which it returns.
         """
-        cdef uint32_t first = level.edge
-        cdef Edge *edge = node.edges + first
+        cdef Edge *edge = node.edges + level.edge
         cdef Edge *end = node.edges + node.n_edges
         cdef PyObject *dep
         cdef Outcome outcome
@@ -225,7 +224,7 @@ cdef class Walk:
         level.edge = <uint32_t> (edge - node.edges)
         level.since = since
         if self.store.observer is not None:
-            self.tell_edges(node, first, level.edge, step)
+            self.tell_edges(node, level, step)
         if step == WAIT:
             if (<Table> (<Node> dep).table).link.ingredient == NULL:
                 return EXECUTE  # nobody is left who could bring it up to date
@@ -234,18 +233,19 @@ cdef class Walk:
             self.push(dep)
         return step
 
-    cdef void tell_edges(self, Node node, uint32_t first, uint32_t last, Step step) noexcept:
-        """Let observers know what was found at the edges of `node` from `first` on, and at the `last`."""
+    cdef void tell_edges(self, Node node, Level *level, Step step) noexcept:
+        """Let observers know what was found at the edges of `node`, up to where the walk stands."""
         cdef uint32_t i
         cdef Observation hub = self.store.observer
         if hub.wanted >> VERIFY_SAME & 1:
-            for i in range(first, last):
+            for i in range(level.told, level.edge):
                 hub.emit(
                     VERIFY_SAME, <PyObject *> node, self.number, 0, self.view.revision, 0, node.edges[i].dep, NULL
                 )
+        level.told = level.edge
         if step == EXECUTE and hub.wanted >> VERIFY_DIFFERENT & 1:
             hub.emit(
-                VERIFY_DIFFERENT, <PyObject *> node, self.number, 0, self.view.revision, 0, node.edges[last].dep, NULL
+                VERIFY_DIFFERENT, <PyObject *> node, self.number, 0, self.view.revision, 0, node.edges[level.edge].dep, NULL
             )
 
     cdef bint leads_to_group(self, Node node, Level *level) noexcept:
