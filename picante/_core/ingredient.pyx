@@ -49,12 +49,13 @@ cdef class Ingredient:
             )
         if (<Runtime> runtime).view is None:
             self.runtime = runtime
-            try:
-                database = weakref.ref(db)
-            except TypeError:
-                return runtime  # then it is asked for its runtime each time
-            if self.store.observer is None or not self.store.observer.wanted & READING:
-                self.database = database  # else all that reads is to come this way
+            if not _hides_database(store):
+                try:
+                    database = weakref.ref(db)
+                except TypeError:
+                    return runtime  # then it is asked for its runtime each time
+                if not _hides_database(store):  # making it may run anything
+                    self.database = database
         return runtime
 
     cdef int adopt(self, Store store) except -1:
@@ -76,6 +77,11 @@ cdef class Ingredient:
         self.table = table
         self.store = store
         return 0
+
+
+cdef inline bint _hides_database(Store store) noexcept:
+    """Whether all that reads is to ask for the runtime, because somebody observes hits."""
+    return store.observer is not None and store.observer.wanted & READING != 0
 
 
 cdef int init_ingredient(Ingredient ingredient, kind, name, eq) except -1:

@@ -245,7 +245,8 @@ cdef class Walk:
         level.told = level.edge
         if step == EXECUTE and hub.wanted >> VERIFY_DIFFERENT & 1:
             hub.emit(
-                VERIFY_DIFFERENT, <PyObject *> node, self.number, 0, self.view.revision, 0, node.edges[level.edge].dep, NULL
+                VERIFY_DIFFERENT, <PyObject *> node, self.number, 0, self.view.revision, 0, node.edges[level.edge].dep,
+                NULL,
             )
 
     cdef bint leads_to_group(self, Node node, Level *level) noexcept:
