@@ -15,6 +15,8 @@ from picante._core.runtime import Runtime
 from picante.snapshot import Snapshot as SnapshotType, SnapshotClass
 
 if TYPE_CHECKING:
+    from picante.debug.affected import Impact
+    from picante.debug.explanation import Explanation
     from picante.persist.files import Path
     from picante.persist.options import CacheLoadOptions, CacheSaveOptions, Progress
 
@@ -148,6 +150,34 @@ class Database:
     async def snapshot(self) -> SnapshotType:
         """What the database is now, frozen: `async with await db.snapshot() as snap: ...`."""
         return await type(self).Snapshot.from_database(self)
+
+    def explain(self, query: Any, /, *args: Any, **kwargs: Any) -> Explanation:
+        """Why a query ran last with these arguments, and whether it would run now: see `picante.debug.explain`.
+
+        print(db.explain(line_count, file))
+
+        Nothing is computed or recorded, and nothing needs to have been switched on before.
+        """
+        from picante.debug.explanation import explain
+
+        return explain(self, query, *args, **kwargs)
+
+    def impact(
+        self,
+        changed: Any,
+        /,
+        *args: Any,
+        field: str | None = None,
+        removed: bool = False,
+        **kwargs: Any,
+    ) -> Impact:
+        """What would run again if a record, or a query, changed: see `picante.debug.impact`.
+
+        print(db.impact(file, field="content"))
+        """
+        from picante.debug.affected import impact
+
+        return impact(self, changed, *args, field=field, removed=removed, **kwargs)
 
     async def save(
         self,

@@ -36,6 +36,7 @@ ORDER = (
     "events",
     "states",
     "protocols",
+    "databases",
     "awaitable",
     "node",
     "recording",
@@ -69,6 +70,7 @@ ORDER = (
     "dump",
     "install",
     "restore",
+    "facts",
 )
 COMPILE_TIME = {"cython", "libc", "cpython"}  # exist only for `cimport`
 MAX_LINES = 500

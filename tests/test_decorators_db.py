@@ -257,7 +257,18 @@ async def test_two_definitions_of_one_name_cannot_join_an_open_database():
 @pytest.mark.spec("macro.db.output")
 @pytest.mark.parametrize(
     "name",
-    ["runtime", "ingredients", "ingredient", "snapshot", "batch", "save", "load", "Snapshot"],
+    [
+        "runtime",
+        "ingredients",
+        "ingredient",
+        "snapshot",
+        "batch",
+        "explain",
+        "impact",
+        "save",
+        "load",
+        "Snapshot",
+    ],
 )
 @pytest.mark.parametrize("base", [picante.Database, object])
 def test_reserved_attributes_are_refused(name, base):

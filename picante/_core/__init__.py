@@ -33,6 +33,7 @@ A module may import and ``cimport`` only what stands above it:
 ``events``      event classes, and the receivers that get them
 ``states``      what ``cell_state`` and ``touch`` return
 ``protocols``   what the engine expects of a database
+``databases``   all databases of the process
 ``awaitable``   how a compiled awaitable hands back its value on each CPython
 ``node``        nodes, edges, the tables that own them, marking
 ``recording``   observed events in compact form, and what they are about
@@ -66,6 +67,7 @@ A module may import and ``cimport`` only what stands above it:
 ``dump``        what is stored of a database, as records
 ``install``     putting stored outcomes in place, all at once
 ``restore``     checking stored records, and bringing them back
+``facts``       what is known of a query, and what depends on a record, for people
 ==============  =========================================================================
 
 Python and Cython would both accept an import against this order, cycles included, without a word.

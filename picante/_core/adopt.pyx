@@ -12,7 +12,7 @@ Nothing is evaluated for it: where a dependency is not up to date, the cell is s
 from picante._core.commit cimport commit_as
 from picante._core.frame cimport Frame, record
 from picante._core.ingredient cimport ingredient_of
-from picante._core.node cimport NO_OUTCOME, UNLINKED, VALUE, Table, Version
+from picante._core.node cimport ADOPTED, NO_OUTCOME, UNLINKED, VALUE, Table, Version
 from picante._core.packed cimport UNREADABLE, readable
 from picante._core.runtime cimport emit_query_changed
 from picante._core.sharing cimport completed_result, reuse
@@ -67,6 +67,7 @@ cdef Frame _as_computed(Version version, Node node, View view):
     frame.node = node
     frame.ingredient = ingredient_of(node)
     frame.view = view
+    frame.why = ADOPTED
     frame.nodes = []
     for i, dep in enumerate(version.deps):
         if (

@@ -12,14 +12,15 @@ it read is known to: as the node's marked outcome if it has no newer one, as its
 
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.mem cimport PyMem_Malloc
-from libc.stdint cimport uint64_t
+from cpython.ref cimport PyObject
+from libc.stdint cimport uint32_t, uint64_t
 
 from picante._core.equality cimport outcomes_equal
 from picante._core.failure cimport new_failure, restore_traceback
 from picante._core.ingredient cimport Ingredient
 from picante._core.node cimport (
-    FAILED, MARKED, NO_OUTCOME, PART, UNLINKED, VALUE, Edge, Version, begin_transition, end_transition,
-    replace_edges, reserve_edges, same_deps,
+    AFRESH, FAILED, MARKED, NO_OUTCOME, NOWHERE, PART, UNLINKED, VALUE, Edge, Version, begin_transition,
+    end_transition, new_note, replace_edges, reserve_edges, same_deps,
 )
 from picante._core.packed cimport UNREADABLE, readable
 from picante._core.sharing cimport completed_result
@@ -87,6 +88,7 @@ cdef bint _place(Store store, Frame frame, uint32_t outcome, object value, uint6
     cdef uint64_t revision = frame.view.revision, since, until
     cdef bint clean, is_new = not node.flags & VALUE or node.changed_at != name
     cdef Py_ssize_t n = PyList_GET_SIZE(frame.nodes), i
+    cdef uint32_t ran = _note(frame), turned
     cdef Edge *edges
     cdef Outcome known
     if outcome_at(node, frame.view, &known):
@@ -107,8 +109,10 @@ cdef bint _place(Store store, Frame frame, uint32_t outcome, object value, uint6
     keep_current(store, node, node.verified_at, since, <uint64_t> -1 if clean else until)
     if same_deps(node, frame.nodes):
         edges = node.edges
+        turned = node.turned
     else:
         edges = reserve_edges(frame.nodes)
+        turned = _still_there(node, frame, node.turned)
         for i in range(node.n_edges):
             if node.edges[i].dep != NULL and (<Node> node.edges[i].dep).flags & (PART | VALUE) != VALUE:
                 store.idle.append(<Node> node.edges[i].dep)
@@ -116,6 +120,9 @@ cdef bint _place(Store store, Frame frame, uint32_t outcome, object value, uint6
     for i in range(n):
         edges[i].seen = frame.reads[i].changed_at
         edges[i].group = frame.reads[i].group
+    node.ran = ran | AFRESH if is_new else ran
+    node.turned = ran if is_new else turned
+    node.ran_at = revision
     trash.append(node.value)
     node.value = value
     node.flags = outcome if clean else outcome | MARKED
@@ -125,6 +132,34 @@ cdef bint _place(Store store, Frame frame, uint32_t outcome, object value, uint6
     if outcome & FAILED and clean:
         store.failed.append(node)
     return is_new
+
+
+cdef uint32_t _note(Frame frame) noexcept:
+    """Why `frame` ran, with the place of the dependency that led to it among those that it has read.
+
+    A query reads what it read before up to the first difference, so it stands where it stood; unless the order of its
+    reads is a matter of chance.
+    """
+    cdef Py_ssize_t n = PyList_GET_SIZE(frame.nodes), i
+    cdef PyObject *cause = <PyObject *> frame.cause
+    if frame.cause is None:
+        return new_note(frame.why, NOWHERE)
+    if frame.place < n and PyList_GET_ITEM(frame.nodes, frame.place) == cause:
+        return new_note(frame.why, frame.place)
+    for i in range(n):
+        if PyList_GET_ITEM(frame.nodes, i) == cause:
+            return new_note(frame.why, <uint32_t> i)
+    return new_note(frame.why, NOWHERE)
+
+
+cdef uint32_t _still_there(Node node, Frame frame, uint32_t earlier) noexcept:
+    """The `earlier` note, which speaks of the edges of `node`, for those that `frame` has read."""
+    cdef uint32_t place = earlier >> 5
+    if place < node.n_edges and place < <size_t> PyList_GET_SIZE(frame.nodes) and (
+        PyList_GET_ITEM(frame.nodes, place) == node.edges[place].dep
+    ):
+        return earlier
+    return earlier | NOWHERE
 
 
 cdef bint _is_clean(Frame frame, uint64_t *since) noexcept:
@@ -168,6 +203,9 @@ cdef Version _version(Frame frame, uint32_t outcome, object value, uint64_t name
     version.deps = list(frame.nodes)
     version.value = value
     version.flags = outcome
+    version.turned = _note(frame)
+    version.ran = version.turned | AFRESH if name == frame.view.revision else version.turned
+    version.ran_at = frame.view.revision
     version.changed_at = name
     version.valid_since = since
     version.valid_until = until

@@ -206,6 +206,7 @@ cdef class Driver:
             self.walk.interruptions += 1
             return 0
         self.frame = frame
+        self.walk.give_reason(frame)
         if self.store.observer is not None:
             reason = reason_of(self.walk, &cause)
             tell_begin(self.store.observer, frame, reason, cause)

@@ -20,6 +20,9 @@ cdef class Frame:
     cdef Frame parent          # the query that asked for it, or None
     cdef list path             # the nodes that were being verified when it was started, itself last
     cdef object context        # the contextvars.Context in which it runs
+    cdef uint32_t why          # why it runs: a reason of `node`, and with some ...
+    cdef uint32_t place        # ... where among its edges ...
+    cdef Node cause            # ... the dependency stands that led to it
     cdef bint ended
     cdef bint fleeting         # its outcome is good for its revision only
     cdef bint saw_failure      # so is one that comes from a failure

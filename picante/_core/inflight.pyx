@@ -24,7 +24,7 @@ from picante._core.ingredient cimport ingredient_of
 from picante._core.key cimport Dep, new_dep
 from picante._core.key import Revision
 from picante._core.node cimport (
-    FAILED, NO_OUTCOME, VALUE, Failure, Node, Table, begin_transition, end_transition, is_own_part, node_key,
+    FAILED, HANDED_IN, NO_OUTCOME, VALUE, Failure, Node, Table, begin_transition, end_transition, is_own_part, node_key,
 )
 from picante._core.observe cimport BECAUSE_LED, flush
 from picante._core.packed cimport opened
@@ -251,6 +251,7 @@ cdef class InFlightRegistry:
             frame.path = [node]
             frame.ingredient = ingredient_of(node)
             frame.fleeting = True
+            frame.why = HANDED_IN
             frame.entry = entry
         cdef bint collecting = begin_transition()  # to look and to lead is one thing
         try:

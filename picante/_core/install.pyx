@@ -15,8 +15,8 @@ from libc.stdint cimport uint32_t
 
 from picante._core.change cimport change
 from picante._core.node cimport (
-    ABSENT, FAILED, MARKED, NO_OUTCOME, OUTCOME, PACKED, PART, UNLINKED, VALUE, Edge, Node, Table, drop_edges,
-    replace_edges, reserve_edges,
+    ABSENT, FAILED, LOADED, MARKED, NO_OUTCOME, NOWHERE, OUTCOME, PACKED, PART, UNLINKED, VALUE, Edge, Node, Table,
+    drop_edges, new_note, replace_edges, reserve_edges,
 )
 from picante._core.packed cimport new_packed
 from picante._core.store cimport advance, keep_current, mark_from
@@ -186,6 +186,8 @@ cdef int place_memos(
         drop_memo(store, node, trash)
         node.value = new_packed(source, place.value, place.end)
         node.flags = VALUE | PACKED
+        node.ran = node.turned = new_note(LOADED, NOWHERE)
+        node.ran_at = revision
         node.changed_at = place.changed_at if is_fresh else revision
         if has_stale:  # its next outcome may be another one, and will be named by this very revision
             node.changed_at = min(node.changed_at, until)

@@ -18,6 +18,25 @@ cdef enum:
     PACKED = 64    # nodes: `value` was loaded and is not decoded yet
 
 
+cdef enum:
+    # The low bits of a note (`ran`, `turned`): why a query ran. Above them stands the place, among the edges of that
+    # run, of the dependency that led to it, for the three reasons that have one; it may have been lost (NOWHERE).
+    FIRST = 0         # there was no memo, and never had been one
+    DIFFERS = 1       # the dependency had another outcome
+    UNSEEN = 2        # the read of the dependency had been cut short
+    GONE = 3          # the dependency is no more, or nobody can bring it up to date
+    INVALIDATED = 4   # what the query reads outside of the database has changed
+    AFTER_FAILURE = 5  # it had failed, and a failure ends with its revision
+    DROPPED = 6       # the memo had been dropped
+    FORGOTTEN = 7     # the edges had been cleared
+    CODE_CHANGED = 8  # the memo was loaded, and its code had been another one
+    LOADED = 9        # it did not run: the memo was loaded
+    ADOPTED = 10      # it did not run: an earlier result had read the same
+    HANDED_IN = 11    # it did not run: somebody outside of the engine computed it
+    REASON = 15
+    AFRESH = 16       # `ran` only: the outcome was another one than before
+
+
 cdef struct Edge:
     PyObject *dep    # the Node that was read; borrowed, NULL once that node is gone
     uint64_t seen    # `changed_at` of the outcome that the reader saw
@@ -36,6 +55,9 @@ cdef class Version:
 
     cdef object value
     cdef uint32_t flags
+    cdef uint32_t ran          # as in a Node
+    cdef uint32_t turned
+    cdef uint64_t ran_at
     cdef uint64_t changed_at
     cdef uint64_t valid_since
     cdef uint64_t valid_until
@@ -63,11 +85,14 @@ cdef class Node:
     # -- the current outcome
     cdef object value
     cdef uint32_t flags
+    cdef uint32_t ran          # derived ones: a note why it ran last ...
+    cdef uint64_t ran_at       # ... and at which revision; 0: never
     cdef uint64_t changed_at   # names the outcome: two different ones never share it
     cdef uint64_t valid_since  # the outcome holds from this revision on ...
     cdef uint64_t verified_at  # ... while MARKED up to this one, else now (input slots: their place in order)
     # -- edges
     cdef uint32_t n_edges
+    cdef uint32_t turned       # a note why it ran when its outcome became another one
     cdef Edge *edges           # what the current memo read, in the order in which it read it
     cdef uint32_t n_dependents
     cdef uint32_t dependents_capacity
@@ -110,8 +135,11 @@ cdef extern from *:
     """
     /* What stands for the outcome of a read that never delivered one. No revision gets this far. */
     #define NO_OUTCOME UINT64_MAX
+    /* What stands for the place of a dependency that is not among the edges. */
+    #define NOWHERE 0xFFFFFFE0u
     """
     const uint64_t NO_OUTCOME
+    const uint32_t NOWHERE
     int PyGC_Disable()
     int PyGC_Enable()
 
@@ -143,6 +171,10 @@ cdef inline bint holds_at(Node node, uint64_t revision) noexcept:
         and node.valid_since <= revision
         and (not node.flags & MARKED or node.verified_at >= revision)
     )
+
+
+cdef inline uint32_t new_note(uint32_t reason, uint32_t place) noexcept:
+    return reason | (place << 5 if place < NOWHERE >> 5 else NOWHERE)
 
 
 cdef Version find_version(Node node, uint64_t revision)

@@ -87,6 +87,9 @@ cdef Version copy_current(Node node, uint64_t valid_until):
         version.deps.append(<Node> node.edges[i].dep if node.edges[i].dep != NULL else None)
     version.value = node.value
     version.flags = node.flags & (OUTCOME | UNLINKED)
+    version.ran = node.ran
+    version.turned = node.turned
+    version.ran_at = node.ran_at
     version.changed_at = node.changed_at
     version.valid_since = node.valid_since
     version.valid_until = valid_until
@@ -254,6 +257,8 @@ cdef void drop_edges(Node node) noexcept:
     cdef Edge *edge
     cdef Node dep
     cdef Backref moved
+    node.ran |= NOWHERE
+    node.turned |= NOWHERE
     for i in range(node.n_edges):
         edge = &node.edges[i]
         if edge.dep == NULL:

@@ -10,6 +10,7 @@ from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.ref cimport PyObject
 
 from picante._core.change cimport Write, apply_write, change, collect_changed, is_up_to_date
+from picante._core.databases import remember_database
 from picante._core.errors import PicanteError, SnapshotClosedError, SnapshotFrozenError, WriteInQueryError
 from picante._core.events import (
     EventHub, InputRemoved, InputSet, QueryChanged, QueryInvalidated, RevisionBumped, RevisionSet,
@@ -43,7 +44,11 @@ cdef class Runtime:
     """
 
     def __cinit__(self, Store store=None):
-        self.store = Store() if store is None else store
+        if store is None:
+            self.store = Store()
+            remember_database(self.store.id, self)
+        else:
+            self.store = store
 
     def __del__(self):
         if self.view is not None:

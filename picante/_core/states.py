@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, Literal, TypeAlias, TypedDict
 
 from picante._core.key import Dep, Key, QueryKindId, Revision, RuntimeId
 
@@ -78,3 +78,54 @@ class InFlightKey:
         object.__setattr__(self, "runtime_id", RuntimeId(self.runtime_id))
         object.__setattr__(self, "revision", Revision(self.revision))
         object.__setattr__(self, "kind", QueryKindId(self.kind))
+
+
+# -- for `picante.debug`: what `facts` hands out
+
+RecordFacts: TypeAlias = tuple[QueryKindId, Key, str | int | None]
+"""A record, or a part of one: "presence", "keys" (the list of all records), "outside", the position of a field."""
+
+ReasonFacts: TypeAlias = Literal[
+    "first",
+    "differs",
+    "unseen",
+    "gone",
+    "invalidated",
+    "failed",
+    "dropped",
+    "forgotten",
+    "code",
+    "loaded",
+    "adopted",
+    "handed_in",
+    "unknown",
+]
+"""Why a query ran; "loaded", "adopted", "handed_in": why it did not have to (`node.pxd` says more)."""
+
+Verdict: TypeAlias = Literal["same", "different", "unknown"]
+ChangeFacts: TypeAlias = Literal[
+    "changed", "unseen", "failed", "invalidated", "forgotten", "dropped"
+]
+StepFacts: TypeAlias = tuple[RecordFacts, int | None, ReasonFacts | None]
+
+
+class QueryFacts(TypedDict):
+    """What is known of a query: `facts.query_facts`."""
+
+    revision: int  # of which all this speaks
+    outcome: Literal["value", "failed"] | None
+    error: Exception | None
+    is_known: bool  # the outcome is the one at `revision`
+    is_linked: bool  # what it read is still recorded
+    running: list[int]  # the revisions as of which it is being computed
+    changed_at: int  # the name of the outcome
+    valid_since: int
+    valid_until: int
+    ran_at: int
+    reason: ReasonFacts
+    place: int | None  # where among `reads` the dependency stands that led to the last run
+    is_new: bool  # the outcome of that run was another one than before
+    reads: list[tuple[RecordFacts | None, int | None, Verdict, int | None]]  # record, seen, now
+    trail: list[StepFacts]
+    cutoffs: list[tuple[RecordFacts, int, list[StepFacts]]]
+    changes: list[tuple[ChangeFacts, int | None, list[RecordFacts]]]

@@ -110,6 +110,12 @@ cdef class Tracked:
         db = values.pop(self.is_method)
         return self.binding.find(db).invalidate(db, self.key_of(values))
 
+    def key_for(self, *args, **kwargs):
+        """Call it like the query: the database that was given, and the key that the other arguments make."""
+        cdef list values = self.values_of(args, kwargs)
+        db = values.pop(self.is_method)
+        return db, self.key_of(values)
+
     def map(self, db, keys, *, limit=None):
         """Await it for a list: the value of the query for each of `keys`, in order, computed side by side.
 

@@ -58,6 +58,8 @@ cdef class Walk:
     cdef bint leads_to_group(self, Node node, Level *level) noexcept
     cdef bint must_update(self, PyObject *node) noexcept
     cdef list stale_group(self)
+    cdef int give_reason(self, Frame frame) except -1
+    cdef bint differs(self, Node dep, uint64_t seen) noexcept
     cdef bint knows(self, Node node) except -1
     cdef int settle(self, Node node, Level *level) except -1
 

@@ -20,8 +20,9 @@ from picante._core.errors import IngredientNotFoundError
 from picante._core.frame cimport frame_at
 from picante._core.ingredient cimport Ingredient, cycle_error, describe
 from picante._core.node cimport (
-    ABSENT, FAILED, MARKED, NO_OUTCOME, OUTCOME, PART, UNLINKED, VALUE, Edge, Table, Version, begin_transition,
-    copy_current, end_transition, find_version, holds_at, is_own_part,
+    ABSENT, AFTER_FAILURE, CODE_CHANGED, DIFFERS, DROPPED, FAILED, FIRST, FORGOTTEN, GONE, INVALIDATED, LOADED, MARKED,
+    NO_OUTCOME, OUTCOME, PART, REASON, UNLINKED, UNSEEN, VALUE, Edge, Table, Version, begin_transition, copy_current,
+    end_transition, find_version, holds_at, is_own_part,
 )
 from picante._core.observe cimport (
     BECAUSE_DIFFERS, BECAUSE_FAILED, BECAUSE_FIRST, BECAUSE_GONE, BECAUSE_INVALIDATED, BECAUSE_LOST,
@@ -281,6 +282,40 @@ cdef class Walk:
             if node.edges[i].dep != NULL and self.must_update(node.edges[i].dep):
                 nodes.append(<Node> node.edges[i].dep)
         return nodes
+
+    cdef int give_reason(self, Frame frame) except -1:
+        """Tell `frame` why it computes the node at which the walk stands (EXECUTE)."""
+        cdef Node node = frame.node, outside
+        cdef Level *level = &self.levels[self.depth - 1]
+        cdef Edge *edge
+        if not node.flags & VALUE:
+            frame.why = AFTER_FAILURE if node.flags & FAILED else DROPPED if node.ran_at else FIRST
+        elif node.flags & UNLINKED:
+            frame.why = FORGOTTEN
+            if node.ran & REASON == LOADED:
+                frame.why = CODE_CHANGED
+            if node.parts is not None:
+                for outside in node.parts.values():
+                    if outside.changed_at > node.ran_at:
+                        frame.why = INVALIDATED
+        elif level.edge < node.n_edges:
+            edge = &node.edges[level.edge]
+            frame.place = level.edge
+            frame.why = GONE
+            if level.lost or edge.dep == NULL:
+                return 0
+            frame.cause = <Node> edge.dep
+            if is_own_part(frame.cause):
+                frame.why = INVALIDATED
+            elif edge.seen == NO_OUTCOME:
+                frame.why = DIFFERS if node.ran & REASON == LOADED else UNSEEN
+            elif self.differs(frame.cause, edge.seen):
+                frame.why = DIFFERS
+        return 0
+
+    cdef bint differs(self, Node dep, uint64_t seen) noexcept:
+        cdef Outcome outcome
+        return outcome_at(dep, self.view, &outcome) and outcome.changed_at != seen
 
     cdef bint knows(self, Node node) except -1:
         """Whether the database knows the kind of `node` (r[cell.revalidate-missing]); asked once a walk.

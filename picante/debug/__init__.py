@@ -5,8 +5,10 @@ does not import it, and while nobody records, no database does anything for it. 
 tools at work.
 """
 
+from picante.debug.affected import Impact, impact
 from picante.debug.analysis import QueryCounts, TraceAnalysis
 from picante.debug.collector import TraceCollector
+from picante.debug.explanation import Explanation, explain
 from picante.debug.graph import DependencyGraph
 from picante.debug.names import Names
 from picante.debug.stats import CacheStats
@@ -15,10 +17,14 @@ from picante.debug.trace import Trace, TraceEvent
 __all__ = [
     "CacheStats",
     "DependencyGraph",
+    "Explanation",
+    "Impact",
     "Names",
     "QueryCounts",
     "Trace",
     "TraceAnalysis",
     "TraceCollector",
     "TraceEvent",
+    "explain",
+    "impact",
 ]

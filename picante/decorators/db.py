@@ -18,7 +18,18 @@ __all__ = ["db"]
 
 C = TypeVar("C", bound=type)
 
-RESERVED = ("runtime", "ingredients", "ingredient", "snapshot", "batch", "save", "load", "Snapshot")
+RESERVED = (
+    "runtime",
+    "ingredients",
+    "ingredient",
+    "snapshot",
+    "batch",
+    "explain",
+    "impact",
+    "save",
+    "load",
+    "Snapshot",
+)
 
 
 @overload
