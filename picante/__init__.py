@@ -34,9 +34,11 @@ from picante.decorators.fields import Field, KeyField
 from picante.decorators.input import Input, Singleton, input
 from picante.decorators.interned import Interned, interned
 from picante.decorators.tracked import Tracked, tracked
+from picante.logs import TRACE
 from picante.snapshot import Snapshot
 
 __all__ = [
+    "TRACE",
     "CacheCorruptError",
     "CycleError",
     "Database",

@@ -284,11 +284,11 @@ def test_a_read_that_was_cut_short_is_a_reason(db: picante.Database) -> None:
 
     @picante.tracked
     async def hasty(db: picante.Database) -> bool:
-        task = asyncio.create_task(slow(db))  # type: ignore[arg-type]
+        task = asyncio.create_task(slow(db))
         await asyncio.sleep(0)
         if not gate.is_set():
             task.cancel()
-        return (await asyncio.gather(task, return_exceptions=True)) == [1]
+        return list(await asyncio.gather(task, return_exceptions=True)) == [1]
 
     assert not run(hasty(db))
     found = db.explain(hasty)
@@ -366,7 +366,7 @@ def test_an_interrupted_run_leaves_the_note_as_it_was(db: picante.Database) -> N
         before = db.explain(waits, a)
         a.set(db, text="x")
         gates.append(asyncio.Event())
-        task = asyncio.create_task(waits(db, a))  # type: ignore[arg-type]
+        task = asyncio.create_task(waits(db, a))
         await asyncio.sleep(0)
         found = db.explain(waits, a)
         assert (found.running, found.state) == ((3,), "may be out of date")
@@ -453,7 +453,7 @@ def test_a_query_that_runs_for_the_first_time_says_so(db: picante.Database) -> N
         await gate.wait()
 
     async def main() -> None:
-        task = asyncio.create_task(slow(db))  # type: ignore[arg-type]
+        task = asyncio.create_task(slow(db))
         await asyncio.sleep(0)
         found = db.explain(slow)
         assert (found.state, found.running) == ("never computed", (0,))
@@ -751,9 +751,9 @@ def test_impact_of_a_large_graph_is_found_without_recursion(db: picante.Database
     found = impact(db, text, "a")
     assert (len(found), found.queries[0].farthest) == (depth + 1, depth + 1)
     text.set(db, "a", 2)
-    found = explain(db, chained, depth)
-    assert len(found.changes) == 1
-    assert len(found.changes[0].path) == depth + 1
+    why = explain(db, chained, depth)
+    assert len(why.changes) == 1
+    assert len(why.changes[0].path) == depth + 1
     run(chained.get(db, depth))
     assert len(explain(db, chained, depth).trail) == 1000  # and no further
 

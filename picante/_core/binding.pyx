@@ -66,6 +66,8 @@ cdef class Binding:
     cdef Ingredient look(self, db):
         finder = getattr(type(db), "_ingredient_for", None)
         cdef Ingredient found = self.look_up(db) if finder is None else finder(db, self)
+        if found.store is None:
+            found.bind(db)  # interning is the one thing that an ingredient is asked for without its database
         try:
             database = weakref.ref(db)
         except TypeError:

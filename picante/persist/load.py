@@ -100,7 +100,11 @@ async def load_file(
     except CacheCorruptError as error:
         if options.on_corrupt is OnCorruptCache.ERROR:
             raise
-        logger.warning("%s", error, extra={"path": path, "policy": options.on_corrupt.value})
+        logger.warning(
+            "%s",
+            error,
+            extra={"picante_event": "corrupt", "path": path, "policy": options.on_corrupt.value},
+        )
         if options.on_corrupt is OnCorruptCache.DELETE:
             with suppress(OSError):
                 os.unlink(path)
@@ -112,7 +116,7 @@ async def load_file(
         n_records,
         path,
         revision,
-        extra={"path": path, "records": n_records, "revision": revision},
+        extra={"picante_event": "load", "path": path, "records": n_records, "revision": revision},
     )
     return loaded
 
@@ -150,7 +154,7 @@ async def _load(
                 path,
                 section.name,
                 what,
-                extra={"path": path, "kind": section.kind},
+                extra={"picante_event": "unknown_section", "path": path, "kind": section.kind},
             )
             restore.add(
                 None,
@@ -193,7 +197,7 @@ async def _load(
             restore.n_left_out,
             path,
             examples,
-            extra={"path": path, "records": restore.n_left_out},
+            extra={"picante_event": "left_out", "path": path, "records": restore.n_left_out},
         )
     return Loaded(index, restore.n_left_out)
 

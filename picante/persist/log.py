@@ -392,7 +392,9 @@ class Log:
                 has_failed = False
             except PersistenceError as error:
                 if not has_failed:  # once; it is tried again every time
-                    logger.warning("%s", error, extra={"path": self.path})
+                    logger.warning(
+                        "%s", error, extra={"picante_event": "not_written", "path": self.path}
+                    )
                 has_failed = True
 
     # -- reading
@@ -433,7 +435,15 @@ class Log:
         except CacheCorruptError as error:
             if options.on_corrupt is OnCorruptCache.ERROR:
                 raise
-            logger.warning("%s", error, extra={"path": path, "policy": options.on_corrupt.value})
+            logger.warning(
+                "%s",
+                error,
+                extra={
+                    "picante_event": "corrupt",
+                    "path": path,
+                    "policy": options.on_corrupt.value,
+                },
+            )
             return False
         loaded = await load_file(path, db.runtime, by_kind.values(), options, db=db)
         if loaded is None:
@@ -462,7 +472,12 @@ class Log:
             len(found.entries),
             path,
             revision,
-            extra={"path": path, "entries": len(found.entries), "revision": revision},
+            extra={
+                "picante_event": "recover",
+                "path": path,
+                "entries": len(found.entries),
+                "revision": revision,
+            },
         )
         return True
 
@@ -470,5 +485,9 @@ class Log:
 def _warn(text: str, path: Path, problems: list[Problem]) -> None:
     shown = "".join(f"\n  {what}: {why}" for what, why in problems[:SHOWN])
     logger.warning(
-        f"{text}: %d%s", path, len(problems), shown, extra={"path": path, "records": len(problems)}
+        f"{text}: %d%s",
+        path,
+        len(problems),
+        shown,
+        extra={"picante_event": "left_out", "path": path, "records": len(problems)},
     )

@@ -96,7 +96,7 @@ def read_log(
                 "the log %s ends here: %s. What follows was not written as a whole, and is left out",
                 path,
                 journal.problem,
-                extra={"path": path, "valid_size": journal.valid_size},
+                extra={"picante_event": "torn", "path": path, "valid_size": journal.valid_size},
             )
         entries = []
         try:
@@ -119,7 +119,7 @@ def warn_of_other_logs(name: str, id: bytes) -> None:
         logger.warning(
             "the log %s belongs to another cache file than the one that is there, and is left alone",
             path,
-            extra={"path": path},
+            extra={"picante_event": "other_log", "path": path},
         )
 
 

@@ -132,7 +132,12 @@ async def save_file(
         n_records,
         index.revision,
         path,
-        extra={"path": path, "records": n_records, "revision": index.revision},
+        extra={
+            "picante_event": "save",
+            "path": path,
+            "records": n_records,
+            "revision": index.revision,
+        },
     )
     return index
 
@@ -213,5 +218,10 @@ def report(path: Path, dump: Dump) -> None:
         path,
         ", ".join(parts),
         examples,
-        extra={"path": path, "unstorable": dump.n_unstorable, "incomplete": dump.n_incomplete},
+        extra={
+            "picante_event": "left_out",
+            "path": path,
+            "unstorable": dump.n_unstorable,
+            "incomplete": dump.n_incomplete,
+        },
     )
