@@ -218,6 +218,25 @@ def test_presence_is_named(db: picante.Database) -> None:
     assert found.reads[0].item.part == "presence"
 
 
+def test_a_field_may_be_called_like_a_part(db: picante.Database) -> None:
+    class Odd(picante.Input):
+        number: picante.KeyField[int]
+        presence: picante.Field[int]
+        keys: picante.Field[int]
+
+    @picante.tracked
+    async def reads(db: picante.Database, odd: Odd) -> int:
+        return odd.presence(db) + odd.keys(db)
+
+    odd = Odd(db, number=1, presence=1, keys=1)
+    run(reads(db, odd))
+    found = [read.item for read in db.explain(reads, odd).reads]
+    assert [each and (each.label, each.is_field) for each in found] == [
+        ("Odd(1).presence", True),
+        ("Odd(1).keys", True),
+    ]
+
+
 def test_a_singletons_field_is_named_without_a_key(db: picante.Database) -> None:
     a, _ = two_pages(db)
     Config.set(db, draft=False)

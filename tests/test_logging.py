@@ -547,9 +547,18 @@ def test_all_loggers_are_children_of_one(tmp_path: Any, records: Records) -> Non
     run(db.load(tmp_path / "cache"))
     (tmp_path / "cache").write_bytes(b"damaged")
     run(db.load(tmp_path / "cache", CacheLoadOptions(on_corrupt=OnCorruptCache.IGNORE)))
+    odd = picante.InputIngredient[str, Any](1, "Odd")
+    db.ingredients.register(odd).set(db, "a", object())
+    run(db.save(tmp_path / "cache"))
+    run(picante.Database().load(tmp_path / "cache"))
     found = [(each.name, each.levelname, each.picante_event) for each in records.records]
     assert found == [
         ("picante.persist", "INFO", "save"),
         ("picante.persist", "INFO", "load"),
         ("picante.persist", "WARNING", "corrupt"),
+        ("picante.persist", "WARNING", "left_out"),
+        ("picante.persist", "INFO", "save"),
+        *[("picante.persist", "WARNING", "unknown_section")] * 3,
+        ("picante.persist", "INFO", "load"),
     ]
+    assert all(each.path == tmp_path / "cache" for each in records.records)

@@ -8,7 +8,7 @@ attributes; `str` makes a text of it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, TypeAlias
 
 from picante._core.facts import query_facts
@@ -34,17 +34,39 @@ State: TypeAlias = Literal["never computed", "valid", "may be out of date", "fai
 Next: TypeAlias = Literal["hit", "verify", "run"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Item:
     """A query, a record, or a part of a record."""
 
-    label: str
-    """What a person would call it: `line_count(SourceFile("a.md"))`, `SourceFile("a.md").content`."""
-    sort: Sort
     record: DynKey
     part: str | None
-    """None: all of it. Else the name of a field; "presence": whether there is such a record; "keys": the list of all of
-    them; "outside": what the query itself reads outside of the database."""
+    """None: all of it. "presence": whether there is such a record; "keys": the list of all of them; "outside": what the
+    query itself reads outside of the database. Else the name of a field."""
+    is_field: bool
+    names: Names = field(compare=False)
+    """Of the database, which it keeps alive: labels are made when they are asked for."""
+
+    @property
+    def label(self) -> str:
+        """What a person would call it: `line_count(SourceFile("a.md"))`, `SourceFile("a.md").content`."""
+        if self.part == "keys" and not self.is_field:
+            return f"{self.names.name(self.record.kind)}(*)"
+        label = self.names.label(self.record)
+        if self.part is None:
+            return label
+        if self.is_field:
+            return part_label(label, self.part)
+        if self.part == "presence":
+            return f"the presence of {label}"
+        return f"what {label} reads outside of the database"
+
+    @property
+    def sort(self) -> Sort:
+        """Whether it is a query, an input, or an interned value."""
+        return self.names.sort(self.record.kind)
+
+    def __repr__(self) -> str:
+        return f"<Item {self.label}>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +263,7 @@ class Words:
     def __init__(self, db: object, names: Names) -> None:
         self.lookup: Any = getattr(db, "ingredient", None)
         self.names = names
+        self.fields: dict[int, tuple[str, ...]] = {}
 
     def explanation(self, item: Item, facts: QueryFacts) -> Explanation:
         place, reads = facts["place"], facts["reads"]
@@ -290,20 +313,15 @@ class Words:
 
     def item(self, record: RecordFacts) -> Item:
         kind, key, part = record
-        found = DynKey(kind, key)
-        label, name = self.names.label(found), part
+        is_field = isinstance(part, int)
         if isinstance(part, int):
-            ingredient = self.lookup(kind) if callable(self.lookup) else None
-            names = ingredient.fields if isinstance(ingredient, InputIngredient) else ()
-            name = names[part] if part < len(names) else f"field_{part}"
-            label = part_label(label, str(name))
-        elif part == "presence":
-            label = f"the presence of {label}"
-        elif part == "keys":
-            label = f"{self.names.name(kind)}(*)"
-        elif part == "outside":
-            label = f"what {label} reads outside of the database"
-        return Item(label, self.names.sort(kind), found, None if name is None else str(name))
+            names = self.fields.get(kind)
+            if names is None:
+                ingredient = self.lookup(kind) if callable(self.lookup) else None
+                names = ingredient.fields if isinstance(ingredient, InputIngredient) else ()
+                self.fields[kind] = names
+            part = names[part] if part < len(names) else f"field_{part}"
+        return Item(DynKey(kind, key), part, is_field, self.names)
 
 
 def revision(name: int | None) -> Revision | None:
@@ -424,9 +442,15 @@ def safe_text(error: object) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Dataclasses as dicts, all the way down; records as kind and key, errors as text."""
-    if isinstance(value, DynKey):
-        return {"kind": int(value.kind), "key": value.key.bytes.hex()}
+    """Dataclasses as dicts, all the way down; errors as text."""
+    if isinstance(value, Item):
+        return {
+            "label": value.label,
+            "sort": value.sort,
+            "kind": int(value.record.kind),
+            "key": value.record.key.bytes.hex(),
+            "part": value.part,
+        }
     if isinstance(value, BaseException):
         return f"{type(value).__qualname__}: {safe_text(value)}"
     if isinstance(value, tuple):
