@@ -396,10 +396,8 @@ cdef class Driver:
             self.walk.push(<PyObject *> self.node)  # it was there a moment ago, and something has taken it away
             return False
         self.flags = outcome.flags
-        if outcome.flags & FAILED:
-            self.value = take_failure(<Failure> outcome.value, self.runtime, self.outer)
-        else:
-            self.value = <object> outcome.value
+        failed = outcome.flags & FAILED
+        self.value = take_failure(<Failure> outcome.value, self.runtime, self.outer) if failed else <object> outcome.value
         self.changed_at = outcome.changed_at
         self.valid_since = outcome.valid_since
         self.ended = True

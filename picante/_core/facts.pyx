@@ -15,6 +15,7 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
 from picante._core.errors import DecodeError, SnapshotFrozenError
+from picante._core.failure cimport raised_by
 from picante._core.frame cimport OUTSIDE, Frame
 from picante._core.key cimport Key
 from picante._core.node cimport (
@@ -146,7 +147,7 @@ cdef dict _facts(Node node, View view, Py_ssize_t limit):
     return {
         "revision": view.revision,
         "outcome": "value" if flags & VALUE else "failed" if flags & FAILED else None,
-        "error": (<Failure> value).error if flags & FAILED else None,
+        "error": raised_by(<Failure> value).error if flags & FAILED else None,
         "is_known": is_known,
         "is_linked": not flags & UNLINKED,
         "running": running,

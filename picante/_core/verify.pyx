@@ -291,9 +291,12 @@ cdef class Walk:
         if not node.flags & VALUE:
             frame.why = AFTER_FAILURE if node.flags & FAILED else DROPPED if node.ran_at else FIRST
         elif node.flags & UNLINKED:
-            frame.why = FORGOTTEN
+            frame.place = _failed_edge(node)
+            frame.why = DIFFERS if frame.place < node.n_edges else FORGOTTEN
             if node.ran & REASON == LOADED:
                 frame.why = CODE_CHANGED
+            elif frame.why == DIFFERS:
+                frame.cause = <Node> node.edges[frame.place].dep
             if node.parts is not None:
                 for outside in node.parts.values():
                     if outside.changed_at > node.ran_at:
@@ -394,7 +397,11 @@ cdef uint32_t reason_of(Walk walk, PyObject **cause) noexcept:
             for part in node.parts.values():  # there is one: the world outside
                 if (<Node> part).valid_since > node.verified_at:
                     return BECAUSE_INVALIDATED
-        return BECAUSE_UNLINKED
+        edge = node.edges + _failed_edge(node)
+        if edge == node.edges + node.n_edges:
+            return BECAUSE_UNLINKED
+        cause[0] = edge.dep
+        return BECAUSE_DIFFERS
     if node.valid_since > walk.view.revision:
         return BECAUSE_OTHER_REVISION
     if not level.begun or level.edge >= node.n_edges:
@@ -411,6 +418,18 @@ cdef uint32_t reason_of(Walk walk, PyObject **cause) noexcept:
     if (<Table> (<Node> edge.dep).table).checked_by != walk.number:
         return BECAUSE_GONE
     return BECAUSE_DIFFERS
+
+
+cdef uint32_t _failed_edge(Node node) noexcept:
+    """Where among the edges of `node`, which cannot be verified, the failure is that it has read; else their number."""
+    cdef uint32_t i
+    cdef Node dep
+    for i in range(node.n_edges):
+        if node.edges[i].dep != NULL:
+            dep = <Node> node.edges[i].dep
+            if dep.flags & FAILED or dep.changed_at != node.edges[i].seen:
+                return i
+    return node.n_edges
 
 
 cdef bint outcome_at(Node node, View view, Outcome *outcome) noexcept:
