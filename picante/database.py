@@ -94,6 +94,10 @@ class Database:
     `@picante.db` has those that it declares. Derive from it for fields and methods of your own; their `__init__`
     need not call this one.
 
+    Args:
+        max_memos: how many results of queries are kept; None for any number.
+        max_bytes: how many bytes these may take together, about.
+
     Attributes:
         runtime: the revisions, the dependency graph and the events.
         ingredients: what is in this database.
@@ -102,6 +106,7 @@ class Database:
     runtime: Runtime
     ingredients: IngredientRegistry
     _declared: ClassVar[tuple[Binding, ...] | None] = None
+    _limits: ClassVar[tuple[int | None, int | None]] = (None, None)
     _by_binding: dict[Binding, Ingredient]
     _classes: dict[str | int, Any]
     _n_classes: int
@@ -125,10 +130,15 @@ class Database:
             object.__setattr__(db, name, value)
         for binding in cls._declared or ():
             db._by_binding[binding] = db.ingredients.register(binding.make())
+        limits = db.runtime.limits
+        limits.max_memos, limits.max_bytes = cls._limits
         return db
 
-    def __init__(self) -> None:
-        pass
+    def __init__(self, *, max_memos: int | None = None, max_bytes: int | None = None) -> None:
+        if max_memos is not None:
+            self.runtime.limits.max_memos = max_memos
+        if max_bytes is not None:
+            self.runtime.limits.max_bytes = max_bytes
 
     def __repr__(self) -> str:
         return f"<{label(type(self))} at revision {self.runtime.current_revision}>"

@@ -983,16 +983,24 @@ class Runner:
             for i in everything:
                 self.start_reader("read", i)
             await self.finish_readers()
-        if self.ran:
-            raise WrongError(f"{self.ran} ran although nothing had happened")
+        self.check_quiet()
         self.outcomes.clear()
         shared_cache.clear()
-        most = len(everything) + len(self.history.state)
+        most = self.most_memos() + len(self.history.state)
         if len(self.values) > most:
             gc.collect()  # what a query raised on a snapshot is part of a cycle with it
         kept = len(self.values)
         if kept > most:
             raise WrongError(f"{kept} values are kept, of at most {most} that are present")
+
+    def check_quiet(self) -> None:
+        """Everything was read a second time."""
+        if self.ran:
+            raise WrongError(f"{self.ran} ran although nothing had happened")
+
+    def most_memos(self) -> int:
+        """How many memos can be there when nothing is under way."""
+        return len(self.plain)
 
     async def finish_readers(self) -> None:
         """Let the last readers end, which nobody disturbs."""

@@ -189,6 +189,7 @@ class Flavour:
     n_queries: int = 5
     n_actions: int = 40
     max_entries: tuple[int, ...] = (0, 1, 2, 3, 20_000)
+    max_memos: tuple[int | None, ...] = (None,)  # one of them, and now and then another one
 
 
 @dataclass
@@ -213,10 +214,13 @@ class Machine:
         self.ops = tuple(make_ops(rng, i, flavour.gated) for i in range(flavour.n_queries))
         self.db = Base()
         self.gates = Gates()
+        self.db.runtime.limits.max_memos = rng.choice(flavour.max_memos)
         self.input = InputIngredient(1, "input")
         self.keeps = [flavour.kept and rng.random() < 0.5 for _ in self.ops]
         self.queries = [
-            DerivedIngredient(10 + i, f"q{i}", self.compute(i), keep=keep)
+            DerivedIngredient(
+                10 + i, f"q{i}", self.compute(i), keep=keep, max_memos=rng.choice(flavour.max_memos)
+            )
             for i, keep in enumerate(self.keeps)
         ]
         for each in (self.input, *self.queries):
@@ -229,6 +233,7 @@ class Machine:
         self.errors: dict[tuple[int, int], Exception] = {}
         self.values: list[weakref.ref[Value]] = []
         self.readers: list[Reader] = []
+        self.limited = any(each is not None for each in flavour.max_memos)
 
     # -- the engine's side
 
@@ -337,6 +342,8 @@ class Machine:
             "max entries": 1,
             "lead": 2,
         }
+        if self.limited:
+            choices["max memos"] = 2
         if self.flavour.gated:
             choices |= {"release": 16, "cancel": 2}
         [what] = rng.choices(list(choices), list(choices.values()))
@@ -375,6 +382,10 @@ class Machine:
             case "max entries":
                 shared_cache.max_entries = rng.choice(self.flavour.max_entries)
                 self.note("max entries", shared_cache.max_entries)
+            case "max memos":
+                limit = rng.choice(self.flavour.max_memos)
+                self.note("max memos", limit)
+                self.db.runtime.limits.max_memos = limit
             case "lead":
                 await self.lead(target, i)
             case "release":
@@ -556,7 +567,7 @@ class Machine:
             await settle()
             self.look_at_readers()
         assert not self.readers, "a reader hangs"
-        if not any(self.keeps):
+        if not any(self.keeps) and not self.limited:
             for at, n in self.runs.items():
                 assert n <= 1 + self.cancelled[at], f"q{at[1]} ran {n} times at {at[0]}"
         for target in self.taken[1:]:

@@ -190,8 +190,9 @@ class Machine(picante.Database):
 class Run:
     """One program with random actions. `reads` and `saves` go on while others act."""
 
-    def __init__(self, rng: random.Random, folder: Path) -> None:
+    def __init__(self, rng: random.Random, folder: Path, limited: bool = False) -> None:
         self.rng = rng
+        self.limited = limited  # databases keep few memos
         self.folder = folder
         self.program = make_program(rng)
         self.state = State(codes=(0,) * len(self.program.queries))
@@ -206,6 +207,11 @@ class Run:
     def machine(self, codes: tuple[int, ...]) -> Machine:
         db = Machine()
         db.make(self.program, codes)
+        if self.limited:
+            db.runtime.limits.max_memos = self.rng.choice([None, 1, 2, 3])
+            db.runtime.limits.max_bytes = self.rng.choice([None, None, 100, 300])
+            for query in db.queries:
+                query.max_memos = self.rng.choice([None, 1])
         return db
 
     async def expect(self, view: Any, db: Machine, state: State, i: int) -> None:
@@ -296,7 +302,7 @@ class Run:
                 await self.load(fresh=False)
             case "load fresh" if self.files:
                 await self.load(fresh=True)
-            case "warm":
+            case "warm" if not self.limited:
                 await self.warm()
 
     def options(self) -> CacheSaveOptions | None:
@@ -394,11 +400,11 @@ ACTIONS = (
 )
 
 
-async def check(seeds: range, folder: Path) -> None:
+async def check(seeds: range, folder: Path, limited: bool = False) -> None:
     for seed in seeds:
         for each in folder.iterdir():
             each.unlink()
-        run = Run(random.Random(seed), folder)
+        run = Run(random.Random(seed), folder, limited)
         try:
             async with asyncio.timeout(60):
                 await run.run()
@@ -416,6 +422,20 @@ def finely(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_random_programs_survive_saves_and_loads(tmp_path: Path, finely: None) -> None:
     await check(range(60), tmp_path)
+
+
+async def test_random_programs_with_limits_survive_saves_and_loads(
+    tmp_path: Path, finely: None
+) -> None:
+    await check(range(2000, 2040), tmp_path, limited=True)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("share", range(4))
+async def test_many_random_programs_with_limits_survive_saves_and_loads(
+    tmp_path: Path, finely: None, share: int
+) -> None:
+    await check(range(10_000 + 500 * share, 10_500 + 500 * share), tmp_path, limited=True)
 
 
 @pytest.mark.long

@@ -35,12 +35,15 @@ A module may import and ``cimport`` only what stands above it:
 ``protocols``   what the engine expects of a database
 ``databases``   all databases of the process
 ``awaitable``   how a compiled awaitable hands back its value on each CPython
+``sizes``       how large a value is, about
+``sieve``       in which order memos are evicted
 ``node``        nodes, edges, the tables that own them, marking
 ``recording``   observed events in compact form, and what they are about
 ``observe``     telling those who observe a database what happens in it
 ``store``       revisions, views, and which old outcomes are kept for whom
 ``sharing``     what snapshots have computed, for later readers; who belongs together
 ``packed``      loaded values that are not decoded yet
+``evict``       bounded memory: which memos go, and what is left of them
 ``frame``       the running query: what it has read, whom it waits for, cycles
 ``change``      how a change of an input takes effect
 ``recorder``    committed changes, for who must see every one of them
@@ -52,6 +55,7 @@ A module may import and ``cimport`` only what stands above it:
 ``input``       ingredients that are set from outside
 ``interned``    ingredients that give equal values one small id
 ``verify``      is a marked memo still good? The walk over dependencies
+``reasons``     why a query runs
 ``failure``     what a query has raised, and whose it is
 ``commit``      the end of a computation: early cutoff, the place of its outcome
 ``adopt``       an earlier result whose dependencies are as they were then

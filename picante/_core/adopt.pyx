@@ -17,7 +17,7 @@ from picante._core.packed cimport UNREADABLE, readable
 from picante._core.runtime cimport emit_query_changed
 from picante._core.sharing cimport completed_result, reuse
 from picante._core.store cimport Store, View
-from picante._core.verify cimport Outcome, outcome_at
+from picante._core.verify cimport Outcome, name_at
 
 
 cdef bint adopt(Runtime runtime, Walk walk, Node node) except -1:
@@ -71,7 +71,7 @@ cdef Frame _as_computed(Version version, Node node, View view):
     frame.nodes = []
     for i, dep in enumerate(version.deps):
         if (
-            version.seen[i] == NO_OUTCOME or not outcome_at(dep, view, &outcome)
+            version.seen[i] == NO_OUTCOME or not name_at(dep, view, &outcome)
             or outcome.changed_at != version.seen[i]
         ):
             return None

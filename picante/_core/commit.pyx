@@ -16,15 +16,16 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
 from picante._core.equality cimport outcomes_equal
+from picante._core.evict cimport count_memo, make_room, size_of
 from picante._core.failure cimport new_failure, restore_traceback
 from picante._core.ingredient cimport Ingredient
 from picante._core.node cimport (
-    AFRESH, FAILED, MARKED, NO_OUTCOME, NOWHERE, PART, UNLINKED, VALUE, Edge, Version, begin_transition,
-    end_transition, new_note, replace_edges, reserve_edges, same_deps,
+    AFRESH, EVICTED, FAILED, MARKED, NO_OUTCOME, NOWHERE, PART, UNLINKED, VALUE, Edge, Version, begin_transition,
+    end_transition, name_holds_at, new_note, release_slot, replace_edges, reserve_edges, same_deps,
 )
 from picante._core.packed cimport UNREADABLE, readable
 from picante._core.sharing cimport completed_result
-from picante._core.store cimport fits_node, keep_current, keep_version, may_be_idle
+from picante._core.store cimport fits_node, is_limited, keep_current, keep_version, mark_from, may_be_idle
 from picante._core.verify cimport Outcome, outcome_at, valid_until
 
 
@@ -44,9 +45,19 @@ cdef bint commit(Store store, Frame frame, uint32_t outcome, object value) excep
 cdef bint commit_as(Store store, Frame frame, uint32_t outcome, object value, uint64_t name) except -1:
     """The same for an outcome that has a name."""
     cdef list trash = []  # dropped after the transition
-    cdef bint collecting = begin_transition()
+    cdef Node node = frame.node
+    cdef bint collecting, is_new
+    cdef uint64_t size = 0
+    if outcome == VALUE and is_limited(<PyObject *> store, <PyObject *> node):
+        size = size_of(store, node, value)
+    collecting = begin_transition()
     try:
-        return _place(store, frame, outcome, value, name, trash)
+        is_new = _place(store, frame, outcome, value, name, trash)
+        if is_limited(<PyObject *> store, <PyObject *> node):
+            if node.flags & VALUE and node.value is value:
+                count_memo(store, node, size)
+            make_room(store, node, trash)
+        return is_new
     finally:
         end_transition(collecting)
 
@@ -86,7 +97,7 @@ cdef bint _place(Store store, Frame frame, uint32_t outcome, object value, uint6
     """Put the outcome where it belongs (in a transition); whether it is another than there was."""
     cdef Node node = frame.node
     cdef uint64_t revision = frame.view.revision, since, until
-    cdef bint clean, is_new = not node.flags & VALUE or node.changed_at != name
+    cdef bint clean, fits, is_new, was_evicted = node.flags & EVICTED
     cdef Py_ssize_t n = PyList_GET_SIZE(frame.nodes), i
     cdef uint32_t ran = _note(frame), turned
     cdef Edge *edges
@@ -94,6 +105,9 @@ cdef bint _place(Store store, Frame frame, uint32_t outcome, object value, uint6
     if outcome_at(node, frame.view, &known):
         trash.append(value)
         return False
+    if was_evicted and outcome == VALUE and name_holds_at(node, revision):
+        name = node.changed_at  # what was evicted has been computed once more, from the same outcomes
+    is_new = not node.flags & (VALUE | EVICTED) or node.changed_at != name
     clean = _is_clean(frame, &since)
     until = revision
     if outcome == FAILED:  # a failure holds at its own revision only
@@ -103,7 +117,13 @@ cdef bint _place(Store store, Frame frame, uint32_t outcome, object value, uint6
         until = _known_until(store, frame)
     if frame.fleeting or frame.saw_failure:
         outcome |= UNLINKED  # what it has read, or is said to have read, proves nothing later on
-    if not fits_node(node, name, revision, &since, &until, &clean):
+    fits = fits_node(node, name, revision, &since, &until, &clean)
+    if not fits and was_evicted and (clean or not frame.view.pinned):
+        fits = True  # nothing but a name is in the way
+        since = min(since, revision)
+        if not node.flags & MARKED and not (clean and outcome == VALUE):
+            mark_from(store, node, revision)  # a marked node has only marked dependents
+    if not fits:
         keep_version(store, node, frame.view, _version(frame, outcome, value, name, since, until))
         return name == revision
     keep_current(store, node, node.verified_at, since, <uint64_t> -1 if clean else until)
@@ -129,8 +149,10 @@ cdef bint _place(Store store, Frame frame, uint32_t outcome, object value, uint6
     node.changed_at = name
     node.valid_since = since
     node.verified_at = until
-    if outcome & FAILED and clean:
-        store.failed.append(node)
+    if outcome & FAILED:
+        release_slot(node)  # while its revision lasts it stays
+        if clean or is_limited(<PyObject *> store, <PyObject *> node):
+            store.failed.append(node)
     return is_new
 
 

@@ -22,6 +22,7 @@ cdef enum FetchState:
 @cython.final
 cdef class DerivedIngredient(Ingredient):
     cdef readonly object version
+    cdef object limit          # `max_memos`, as long as there is no table
 
 
 @cython.final

@@ -24,6 +24,8 @@ class DerivedIngredient(Ingredient, Generic[_K, _V]):
         keep: bool = False,
         key_type: Any = None,
         value_type: Any = None,
+        max_memos: int | None = None,
+        size: Callable[[_V], int] | None = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -37,8 +39,11 @@ class DerivedIngredient(Ingredient, Generic[_K, _V]):
         keep: bool = False,
         key_type: Any = None,
         value_type: Any = None,
+        max_memos: int | None = None,
+        size: Callable[[_V], int] | None = None,
     ) -> None: ...
     def __class_getitem__(cls, item: Any) -> Any: ...
+    max_memos: int | None
     @property
     def version(self) -> str | int | None: ...
     @property

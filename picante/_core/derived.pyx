@@ -20,6 +20,7 @@ from picante._core.awaitable cimport (
     picante_forbid_new, picante_raise, picante_revive, picante_set_slots, stop_with, thrown_exception,
 )
 from picante._core.errors import QueryPoisonedError
+from picante._core.evict cimport checked_limit, new_limits, recount
 from picante._core.execute cimport new_driver
 from picante._core.failure cimport Raised, raised_by, take_failure
 from picante._core.frame cimport current_frame, frame_var, n_running, number_of, record
@@ -28,13 +29,14 @@ from picante._core.key cimport Key, is_plain_key, new_dep
 from picante._core.key import Revision
 from picante._core.map cimport map_keys
 from picante._core.node cimport (
-    FAILED, MARKED, NO_OUTCOME, PACKED, VALUE, Failure, Table, ensure_node, find_node, node_key, read_by,
+    EVICTED, FAILED, MARKED, NO_OUTCOME, PACKED, UNVISITED, VALUE, Failure, Table, ensure_node, find_node, node_key,
+    read_by,
 )
 from picante._core.observe cimport BY_CALL, HIT, flush, tell
 from picante._core.packed cimport opened, unpack_node
 from picante._core.states import Poisoned, Ready, Running, Touch, Vacant
 from picante._core.store cimport Store, View
-from picante._core.verify cimport Outcome, outcome_at
+from picante._core.verify cimport Outcome, name_at, outcome_at
 
 
 @cython.final
@@ -51,10 +53,13 @@ cdef class DerivedIngredient(Ingredient):
         keep: a computation that has begun goes on, for the cache, when its caller is cancelled or gone. It runs in
             a task of its own, which costs more than the computation of a small query.
         key_type, value_type: what they are made of: the classes that a stored cache may name.
+        max_memos: how many of its memos are kept; None for any number. May be set later on, too.
+        size: called with a value for how many bytes it counts as, where the database limits those.
     """
 
     def __init__(
-        self, kind, name, compute, *, eq=None, version=None, keep=False, key_type=None, value_type=None
+        self, kind, name, compute, *, eq=None, version=None, keep=False, key_type=None, value_type=None,
+        max_memos=None, size=None,
     ):
         init_ingredient(self, kind, name, eq)
         if not callable(compute):
@@ -64,6 +69,11 @@ cdef class DerivedIngredient(Ingredient):
         self.keep = keep
         self.key_type = key_type
         self.value_type = value_type
+        checked_limit("max_memos", max_memos)
+        if size is not None and not callable(size):
+            raise TypeError(f"size= of {name} must be callable with a value, not {size!r}.")
+        self.limit = max_memos
+        self.size = size
 
     @property
     def function(self):
@@ -73,7 +83,22 @@ cdef class DerivedIngredient(Ingredient):
     cdef int adopt(self, Store store) except -1:
         Ingredient.adopt(self, store)
         self.table.derived = True
+        self.table.sizer = self.size
+        if self.limit is not None:
+            new_limits(store, self.table, False).max_memos = self.limit
         return 0
+
+    @property
+    def max_memos(self):
+        """How many memos of this query are kept at most; None: any number. What is over is evicted at once."""
+        return self.limit if self.table is None else new_limits(self.store, self.table, False).max_memos
+
+    @max_memos.setter
+    def max_memos(self, limit):
+        checked_limit("max_memos", limit)
+        self.limit = limit
+        if self.table is not None:
+            new_limits(self.store, self.table, False).max_memos = limit
 
     @classmethod
     def __class_getitem__(cls, item):
@@ -121,7 +146,7 @@ cdef class DerivedIngredient(Ingredient):
         cdef Runtime runtime = runtime_of(self, db)
         runtime.check_writable()
         cdef Node node = find_node(self.table, key)
-        if node is None or not node.flags & (VALUE | FAILED) and node.running is None:
+        if node is None or not node.flags & (VALUE | FAILED | EVICTED) and node.running is None:
             return runtime.current_revision
         return Revision(runtime.invalidate(node))
 
@@ -134,8 +159,8 @@ cdef class DerivedIngredient(Ingredient):
         cdef Runtime runtime = runtime_of(self, db)
         cdef Frame frame = current_frame()
         cdef Node node = find_node(self.table, key)
-        if node is not None and node.flags & PACKED:
-            unpack_node(node, runtime.store.present.revision)
+        if node is not None and node.flags & (PACKED | UNVISITED):
+            prepare(runtime.store, node)
         cdef View view = view_for(self, runtime, frame)
         cdef Outcome outcome
         if node is None or not outcome_at(node, view, &outcome):
@@ -163,7 +188,7 @@ cdef class DerivedIngredient(Ingredient):
         if started_at is not None:
             return Running(Revision(started_at))
         if node.flags & PACKED:
-            unpack_node(node, self.store.present.revision)
+            prepare(self.store, node)
         # All of one moment; encoding keys, below, may run anything.
         flags, value, changed_at, valid_since = node.flags, node.value, node.changed_at, node.valid_since
         verified_at = node.verified_at if node.flags & MARKED else self.store.present.revision
@@ -249,10 +274,10 @@ cdef class Fetch:
         node = find_node(ingredient.table, self.key)
         if node is None:
             node = ensure_node(ingredient.table, self.key)
-        elif node.flags & PACKED:
-            unpack_node(node, runtime.store.present.revision)
+        elif node.flags & (PACKED | UNVISITED):
+            prepare(runtime.store, node)
         view = view_for(ingredient, runtime, frame)  # last: encoding a key may run anything
-        if outcome_at(node, view, &outcome):
+        if outcome_at(node, view, &outcome) or self.touches and name_at(node, view, &outcome):
             if frame is not None:
                 record(frame, node, outcome.changed_at, outcome.valid_since)
             if outcome.flags & FAILED:
@@ -283,6 +308,7 @@ cdef class Fetch:
         self.driver = new_driver(
             ingredient.store, runtime, runtime.view if frame is None else frame.view, self.db, frame, node, BY_CALL
         )
+        self.driver.walk.by_name = self.touches
         self.state = DRIVEN
         return self.go_on(None, None, result)
 
@@ -317,6 +343,15 @@ cdef class Fetch:
         Py_INCREF(value)
         result[0] = <PyObject *> value
         return PYGEN_RETURN
+
+
+cdef int prepare(Store store, Node node) except -1:
+    """Somebody asks for `node`: decode what was loaded, and note that it is of use."""
+    if node.flags & PACKED:
+        unpack_node(node, store.present.revision)
+        recount(store, node)
+    node.flags &= ~UNVISITED
+    return 0
 
 
 # -- the hit path: what stands here runs once for every await of a query (benchmarks: `test_hit`)

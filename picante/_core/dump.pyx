@@ -6,7 +6,8 @@ are stored, for a memo is stored only with all that it read; `chunk` writes them
 
 What is known to hold at the revision is stored so. A marked memo is stored, too, as far as it was known to hold: each
 of its dependencies is stored as being still what was read, or not, and that is all that verifying it later takes.
-Failures, and computations that are under way, are not stored.
+Failures, and computations that are under way, are not stored, nor what was evicted: whoever read that is left out, too,
+for its records alone could not tell whether the code of the evicted query is still the same.
 """
 
 cimport cython

@@ -6,7 +6,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from picante._core.awaitable cimport PYGEN_ERROR, PySendResult
 from picante._core.frame cimport Frame
-from picante._core.node cimport Node
+from picante._core.node cimport Node, Version
 from picante._core.runtime cimport Runtime
 from picante._core.store cimport Store, View
 from picante._core.verify cimport Walk
@@ -33,6 +33,8 @@ cdef class Driver:
     cdef object left_by          # the exception that is to leave it, while it does
     cdef bint keeps              # that task goes on when this access is given up
     cdef bint kept               # this is the driver of such a task
+    cdef Driver delegate         # the driver of that task, where it computes the node itself
+    cdef Version result          # the outcome of the node, which may be evicted before it is taken
     cdef bint running            # a step is being taken
     cdef bint ended
     # -- the outcome, once ended

@@ -8,8 +8,7 @@ of code in which nothing else can run.
 
 A leader that is cancelled leaves the cell as it was and wakes who waits; one of them goes on. So it is with one whose
 event loop stands still. A query that is to be kept (`keep=True`) runs in a task of its own, which nobody's
-cancellation reaches. What is no result of a query (cancellation, exhausted stack or memory, interrupts) is never
-stored, only passed on.
+cancellation reaches. What is no result of a query (cancellation, exhausted stack, interrupts) is only passed on.
 
 Depth: a query that awaits a query that awaits a query ... nests on the interpreter's stack. When that is half used, the
 next computation *hops*: it runs as a task of its own, on an empty stack, and its driver awaits the task.
@@ -28,12 +27,12 @@ from picante._core.awaitable cimport (
     picante_forbid_new, picante_set_slots, picante_throw, stop_with, take_raised, thrown_exception,
 )
 from picante._core.commit cimport commit, release_reads
-from picante._core.failure cimport NO_RESULTS, failure_of, one_shot_error, take_failure
+from picante._core.failure cimport NO_RESULTS, failure_of, is_gone, one_shot_error, take_failure
 from picante._core.frame cimport (
     abandon_frame, add_waiter, begin_frame, end_frame, find_cycle, frame_at, frame_var, number_of, remove_waiter,
     running_loop, stands_still, tell_abort, tell_begin, tell_end, tell_pause, tell_resume, tell_return, wake, watch,
 )
-from picante._core.hop cimport cancel_soon, error_of, keep_task, was_cancelled
+from picante._core.hop cimport cancel_soon, error_of, keep_task, picante_depth, picante_stack_is_low, was_cancelled
 from picante._core.hop import end_hop
 from picante._core.inflight cimport cancel_entry, finish_entry
 from picante._core.ingredient cimport Ingredient, cycle_error, describe, ingredient_of
@@ -42,30 +41,14 @@ from picante._core.observe cimport (
     ACCESS_BEGIN, ACCESS_END, ACCESS_RESUME, ADOPTED, BY_GROUP, BY_HOP, BY_KEEP, ENDED_WITH_FAILURE, ENDED_WITH_VALUE,
     ENDED_WITHOUT, WAIT_BEGIN, WAIT_END, flush, tell,
 )
+from picante._core.reasons cimport give_reason, reason_of
 from picante._core.runtime cimport emit_query_changed
 from picante._core.sharing cimport offer
 from picante._core.store cimport enter_view, leave_view, may_be_idle, sweep
-from picante._core.verify cimport DONE, EXECUTE, GROUP, WAIT, Outcome, Step, new_walk, outcome_at, reason_of
+from picante._core.verify cimport DONE, EXECUTE, GROUP, WAIT, Outcome, Step
+from picante._core.verify cimport new_walk, open_version, outcome_at, outcome_to_hand_over
 
 cdef extern from *:
-    """
-    /* How many computations are nested on this thread's stack. */
-    static _Thread_local int picante_depth = 0;
-    #define PICANTE_MAX_DEPTH 64
-
-    static inline int picante_stack_is_low(void) {
-        PyThreadState *state = PyThreadState_Get();
-        int limit = Py_GetRecursionLimit();
-    #if PY_VERSION_HEX >= 0x030C0000
-        int left = state->py_recursion_remaining;
-    #else
-        int left = state->recursion_remaining;
-    #endif
-        return picante_depth > 0 && (picante_depth >= PICANTE_MAX_DEPTH || left < limit / 2);
-    }
-    """
-    int picante_depth
-    bint picante_stack_is_low() noexcept
     int Py_EnterRecursiveCall(const char *where) noexcept
     void Py_LeaveRecursiveCall() noexcept
     PySendResult PyIter_Send(object iterator, object sent, PyObject **result) noexcept
@@ -136,7 +119,7 @@ cdef class Driver:
                     continue
                 if thrown is not None:
                     raise thrown
-                step = self.walk.advance()
+                step = self.walk.advance() if self.result is None else DONE
                 if step != DONE and self.walk.keeps_from >= 0 and not self.kept and self.begin_kept():
                     continue
                 if step == EXECUTE:
@@ -206,7 +189,7 @@ cdef class Driver:
             self.walk.interruptions += 1
             return 0
         self.frame = frame
-        self.walk.give_reason(frame)
+        give_reason(self.walk, frame)
         if self.store.observer is not None:
             reason = reason_of(self.walk, &cause)
             tell_begin(self.store.observer, frame, reason, cause)
@@ -248,7 +231,7 @@ cdef class Driver:
         frame = frame_at(node, self.view)
         if frame is not None and frame.loop is not loop and stands_still(frame):
             self.walk.interruptions += 1
-            wake(abandon_frame(frame))
+            wake(abandon_frame(frame), None)
             return cancel_entry(frame)
         self.future = loop.create_future()
         # From here on nothing else runs until this driver is among the waiters. It had to be made first: in making a
@@ -273,6 +256,8 @@ cdef class Driver:
         cdef uint32_t cause = BY_KEEP if keep else BY_HOP
         cdef Driver driver = new_driver(self.store, self.runtime, self.view, self.db, self.outer, node, cause)
         driver.kept = keep or self.kept
+        driver.walk.by_name = self.walk.by_name or node is not self.node
+        self.delegate = driver if node is self.node else None
         self.keeps = keep and not self.kept
         # Not loop.create_task(): a task factory may start tasks eagerly, on the stack that is full.
         self.task = asyncio.Task(driver, loop=loop)
@@ -299,6 +284,7 @@ cdef class Driver:
         loop = running_loop()
         for node in self.walk.stale_group():
             driver = new_driver(self.store, self.runtime, self.view, self.db, self.outer, node, BY_GROUP)
+            driver.walk.by_name = True
             if driver.walk.advance() != DONE or not driver.finish():
                 driver.walk.interruptions += 1  # anything may happen before its task takes the first step
                 drivers.append(driver)
@@ -320,11 +306,11 @@ cdef class Driver:
         self.inner = None
         self.walk.interruptions += 1
         if self.frame is None:
-            task, leaving, group = self.task, self.leaving, self.group
+            task, leaving, group, delegate = self.task, self.leaving, self.group, self.delegate
             if self.awaited is not None:
                 remove_waiter(self.awaited, self.future)
                 report(self, WAIT_END, self.awaited.node, self.awaited.number, 0)
-            self.future = self.awaited = self.task = self.leaving = self.group = None
+            self.future = self.awaited = self.task = self.leaving = self.group = self.delegate = None
             self.keeps = False
             for each in group or ():
                 error = error_of(each)
@@ -332,6 +318,8 @@ cdef class Driver:
                     raise error
             if leaving is not None and (task.cancelled() or not was_cancelled(task, group)):
                 raise leaving  # else the query has caught it, and has come to an end
+            if delegate is not None or type(value) is Version and self.walk.depth == 1:
+                self.result = value if delegate is None else (<Driver> delegate).result
         elif is_one_shot(value):
             self.end_computation(FAILED, one_shot_error(self.frame.node, value))
         else:
@@ -366,10 +354,12 @@ cdef class Driver:
         if self.store.observer is not None:
             tell_return(self.store.observer, frame)
         is_new = commit(self.store, frame, outcome, value)
+        result = outcome_to_hand_over(self.store, node, self.view, False)
         if self.store.observer is not None:
             tell_end(self.store.observer, frame, outcome, is_new, value)
         waiters = end_frame(frame)
         self.frame = None
+        self.result = result if node is self.node else None
         try:
             if frame.entry is not None:
                 finish_entry(frame, self.view)
@@ -382,7 +372,7 @@ cdef class Driver:
             if self.store.idle:
                 sweep(self.store)
         finally:
-            wake(waiters)
+            wake(waiters, result)
             if self.store.observer is not None:
                 flush(self.store.observer)
         return 0
@@ -392,12 +382,20 @@ cdef class Driver:
     cdef bint finish(self) except -1:
         """Take the outcome of the node that was asked for, and leave the view."""
         cdef Outcome outcome
-        if not outcome_at(self.node, self.view, &outcome):
+        if self.result is None:
+            self.result = outcome_to_hand_over(self.store, self.node, self.view, self.walk.by_name)
+        if self.result is not None:
+            open_version(self.result, &outcome)
+            self.result = None if is_gone(&outcome) else self.result
+            if may_be_idle(self.node):
+                self.store.idle.append(self.node)
+        if self.result is None and not outcome_at(self.node, self.view, &outcome):
             self.walk.push(<PyObject *> self.node)  # it was there a moment ago, and something has taken it away
             return False
         self.flags = outcome.flags
-        failed = outcome.flags & FAILED
-        self.value = take_failure(<Failure> outcome.value, self.runtime, self.outer) if failed else <object> outcome.value
+        self.value = <object> outcome.value
+        if outcome.flags & FAILED:
+            self.value = take_failure(<Failure> outcome.value, self.runtime, self.outer)
         self.changed_at = outcome.changed_at
         self.valid_since = outcome.valid_since
         self.ended = True
@@ -439,7 +437,7 @@ cdef class Driver:
             if self.store.idle:
                 sweep(self.store)
             try:
-                wake(waiters)
+                wake(waiters, None)
             finally:
                 if frame is not None:
                     cancel_entry(frame)

@@ -4,9 +4,10 @@ cimport cython
 from libc.stdint cimport uint64_t
 
 from picante._core.frame cimport Frame
-from picante._core.node cimport Failure, Node
+from picante._core.node cimport FAILED, Failure, Node
 from picante._core.runtime cimport Runtime
 from picante._core.store cimport Store
+from picante._core.verify cimport Outcome
 
 
 @cython.final
@@ -25,6 +26,11 @@ cdef inline Raised raised_by(Failure failure):
     if failure.owned is not None:
         return <Raised> failure.owned
     return <Raised> failure.lent if failure.lent != NULL else None
+
+
+cdef inline bint is_gone(Outcome *outcome):
+    """Whether `outcome`, which was at hand for a while, is a failure that nobody has any more."""
+    return outcome.flags & FAILED and raised_by(<Failure> outcome.value) is None
 
 
 cdef tuple NO_RESULTS

@@ -12,7 +12,7 @@ from cpython.ref cimport PyObject
 
 from picante._core.ingredient cimport describe
 from picante._core.node cimport (
-    FAILED, MARKED, Version, begin_transition, drop_edges, end_transition, read_by,
+    FAILED, MARKED, Version, begin_transition, drop_edges, end_transition, read_by, release_slot,
 )
 from picante._core.runtime cimport leave_to_others
 from picante._core.store cimport mark_from
@@ -89,6 +89,7 @@ cdef int _forget(Store store, Node node, Failure failure) except -1:
             drop_edges(node)
             if node in store.failed:
                 store.failed.remove(node)
+            release_slot(node)
             node.flags = 0
             node.value = None
         if node.history is not None:

@@ -67,7 +67,7 @@ cdef bint begin_frame(Frame frame) except -1
 cdef dict end_frame(Frame frame)
 cdef dict abandon_frame(Frame frame)
 cdef bint stands_still(Frame frame) except -1
-cdef int wake(dict waiters) except -1
+cdef int wake(dict waiters, object result) except -1
 
 cdef int record(Frame frame, Node node, uint64_t changed_at, uint64_t valid_since) except -1
 

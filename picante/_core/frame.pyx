@@ -327,8 +327,11 @@ cdef int let_go(Frame holder, Frame frame) except -1:
     return 0
 
 
-cdef int wake(dict waiters) except -1:
-    """Let all who waited look again (r[cell.waiter]): all of them, whatever waking one of them raises."""
+cdef int wake(dict waiters, object result) except -1:
+    """Let all who waited look again (r[cell.waiter]): all of them, whatever waking one of them raises.
+
+    `result` is the outcome, where it may be gone from the cell when they look.
+    """
     if waiters is None:
         return 0
     here = running_loop()
@@ -337,29 +340,29 @@ cdef int wake(dict waiters) except -1:
         if future is None:
             continue  # a frame that was held
         try:
-            _tell(future, loop, here)
+            _tell(future, loop, here, result)
         except BaseException as error:  # Ctrl-C, for instance, comes wherever Python code runs
             interrupt = error
-            _tell(future, loop, here)
+            _tell(future, loop, here, result)
     if interrupt is not None:
         raise interrupt
     return 0
 
 
-cdef int _tell(future, loop, here) except -1:
+cdef int _tell(future, loop, here, result) except -1:
     try:
         if loop is here:
-            _set_done(future)
+            _set_done(future, result)
         else:
-            loop.call_soon_threadsafe(_set_done, future)
+            loop.call_soon_threadsafe(_set_done, future, result)
     except Exception:
         pass  # that loop is closed, or not of sound mind: nobody waits there any more
     return 0
 
 
-def _set_done(future):
+def _set_done(future, result):
     if not future.done():
-        future.set_result(None)
+        future.set_result(result)
 
 
 # -- cycles

@@ -61,7 +61,7 @@ cdef class InFlightEntry:
             if loop is None:
                 raise RuntimeError("Waiting for a computation takes a running asyncio event loop.")
             if self.followed is not None and self.followed.loop is not loop and stands_still(self.followed):
-                wake(abandon_frame(self.followed))
+                wake(abandon_frame(self.followed), None)
                 cancel_entry(self.followed)
                 break
             future = loop.create_future()
@@ -83,7 +83,7 @@ cdef class InFlightEntry:
         if _entries.get(self.identity) is self:
             del _entries[self.identity]
         waiters, self.waiters = self.waiters, {}
-        return wake(waiters)
+        return wake(waiters, None)
 
 
 @cython.final
@@ -192,7 +192,7 @@ cdef class InFlightGuard:
             leave_view(self.store, self.view)
             sweep(self.store)
         finally:
-            wake(waiters)
+            wake(waiters, None)
             if self.store.observer is not None:
                 flush(self.store.observer)
         return 0

@@ -28,6 +28,7 @@ cdef class Ingredient:
     cdef readonly object value_type
     cdef readonly object definition  # the record class or query that it stands for in its database, or None
     cdef object compute          # derived ones: the user's function
+    cdef object size             # derived ones: how many bytes a value counts as, the user's or None
     cdef readonly bint keep      # derived ones: a computation goes on though its caller is gone
     cdef Table table             # its records, once it has met its database
     cdef PyObject *link          # that table's Link; a reference of our own that no tp_clear takes away

@@ -14,12 +14,13 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport uint32_t
 
 from picante._core.change cimport change
+from picante._core.evict cimport make_room
 from picante._core.node cimport (
-    ABSENT, FAILED, LOADED, MARKED, NO_OUTCOME, NOWHERE, OUTCOME, PACKED, PART, UNLINKED, VALUE, Edge, Node, Table,
-    drop_edges, new_note, replace_edges, reserve_edges,
+    ABSENT, EVICTED, FAILED, LOADED, MARKED, NAMED, NO_OUTCOME, NOWHERE, OUTCOME, PACKED, PART, UNLINKED, VALUE, Edge,
+    Node, Table, drop_edges, new_note, release_slot, replace_edges, reserve_edges,
 )
 from picante._core.packed cimport new_packed
-from picante._core.store cimport advance, keep_current, mark_from
+from picante._core.store cimport admit, advance, keep_current, mark_from
 
 
 @cython.final
@@ -60,7 +61,7 @@ cdef int install(Store store, Source source, list parts, Place *places, uint64_t
             for node in part.nodes:
                 if node is not None and node.flags & MARKED:
                     mark_from(store, node, until)
-    return 0
+    return make_room(store, None, trash)
 
 
 cdef bint _has_stale(list parts, Place *places, uint64_t stored_at) except -1:
@@ -90,7 +91,7 @@ cdef bint is_fresh_database(Store store, uint64_t stored_at) except -1:
     for table in store.tables.values():
         for nodes in ((<Table> table).plain, (<Table> table).encoded):
             for node in nodes.values():
-                if node.flags & (VALUE | FAILED) and (<Table> table).link.ingredient != NULL:
+                if node.flags & (VALUE | FAILED | EVICTED) and (<Table> table).link.ingredient != NULL:
                     return False
     return True
 
@@ -107,7 +108,7 @@ cdef int clear(Store store, Part part, uint64_t revision, uint64_t until, list t
             if part.type == "input" and node.flags & VALUE:
                 change_input(store, node, ABSENT, None, revision, until, trash)
                 store.idle.append(node)
-            elif part.type == "derived" and node.flags & OUTCOME:
+            elif part.type == "derived" and node.flags & NAMED:
                 keep_current(store, node, node.verified_at if node.flags & MARKED else until, revision, revision)
                 drop_memo(store, node, trash)
                 mark_from(store, node, until)
@@ -133,6 +134,7 @@ cdef int drop_memo(Store store, Node node, list trash) except -1:
     drop_edges(node)
     trash.append(node.value)
     node.value = None
+    release_slot(node)
     node.flags = 0
     return 0
 
@@ -196,6 +198,7 @@ cdef int place_memos(
         if node.parts is not None:
             for outside in node.parts.values():
                 change(store, outside, VALUE | PART, None, revision, until, trash)
+        admit(store, node, place.end - place.value)
         if part.rerun or place.verified_at < stored_at:
             node.flags |= MARKED | (UNLINKED if part.rerun else 0)
             node.verified_at = min(place.verified_at, until)

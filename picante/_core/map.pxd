@@ -20,6 +20,8 @@ cdef class Members:
     cdef list nodes            # one for each key, in order
     cdef list waiting          # nodes that no task works on yet, the first one last
     cdef dict running          # task -> its Driver
+    cdef dict found            # where memos may be evicted: the address of a node -> its outcome; else None
+    cdef list raised           # failures that were there, so that they stay
     cdef Py_ssize_t limit
     cdef object finished       # a future: nothing runs any more
     cdef object error          # the first one that was raised

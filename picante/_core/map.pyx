@@ -15,11 +15,11 @@ from picante._core.failure cimport Raised, take_failure
 from picante._core.frame cimport current_frame, number_of, record
 from picante._core.hop cimport error_of
 from picante._core.ingredient cimport runtime_of, view_for
-from picante._core.node cimport FAILED, NO_OUTCOME, Failure, Node, ensure_node
+from picante._core.node cimport FAILED, NO_OUTCOME, UNVISITED, Failure, Node, ensure_node
 from picante._core.observe cimport BY_MAP, HIT, flush, tell
 from picante._core.packed cimport opened
 from picante._core.store cimport Store, enter_view, leave_view, may_be_idle, sweep
-from picante._core.verify cimport Outcome, outcome_at
+from picante._core.verify cimport Outcome, open_version, outcome_at, outcome_of
 
 
 @cython.final
@@ -37,11 +37,19 @@ cdef class Members:
         enter_view(self.view)
         self.nodes = nodes
         self.waiting = []
+        self.raised = []
+        if self.runtime.store.sieve is not None or self.ingredient.table.sieve is not None:
+            self.found = {}
         if self.frame is not None:
             self.frame.n_groups += 1
             self.frame.group = self.frame.n_groups
         for node in nodes:
+            node.flags &= ~UNVISITED
             if outcome_at(node, self.view, &outcome):
+                if self.found is not None:
+                    self.found[<size_t> <PyObject *> node] = outcome_of(node, self.view, False)
+                if outcome.flags & FAILED:
+                    self.raised.append(take_failure(<Failure> outcome.value, self.runtime, self.frame))
                 if self.frame is not None:
                     record(self.frame, node, outcome.changed_at, outcome.valid_since)
                 if self.runtime.store.observer is not None:
@@ -81,6 +89,8 @@ cdef class Members:
             self.fail(error)
         elif driver.flags & FAILED:
             self.fail(driver.value)
+        elif self.found is not None and driver.result is not None:
+            self.found[<size_t> <PyObject *> node] = driver.result
         elif task.cancelled() and self.error is None and not self.finished.done():
             self.waiting.append(node)  # somebody has cancelled it, not we: once more
         self.launch()
@@ -99,7 +109,7 @@ cdef class Members:
         return 0
 
     cdef int give_up(self) except -1:
-        """The cells that were asked for in vain may be of use to nobody."""
+        """The cells that were asked for in vain, or evicted meanwhile, may be of use to nobody."""
         cdef Node node
         cdef Store store = self.runtime.store
         for node in self.nodes:
@@ -118,7 +128,10 @@ cdef class Members:
         error = self.error
         for i in range(PyList_GET_SIZE(self.nodes)):
             node = <Node> PyList_GET_ITEM(self.nodes, i)
-            if not outcome_at(node, self.view, &outcome):
+            known = None if self.found is None else self.found.get(<size_t> <PyObject *> node)
+            if known is not None:
+                open_version(known, &outcome)
+            elif not outcome_at(node, self.view, &outcome):
                 continue  # there is an error, then
             if self.frame is not None:
                 record(self.frame, node, outcome.changed_at, outcome.valid_since)
@@ -160,7 +173,10 @@ async def _map(Ingredient ingredient, db, keys, limit):
                 while members.running:
                     await asyncio.wait(list(members.running))
                 raise
-        return members.values()
+        values = members.values()
+        if members.found is not None:
+            members.give_up()
+        return values
     except BaseException:
         members.give_up()
         raise

@@ -4,6 +4,8 @@ cimport cython
 from cpython.ref cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
+from picante._core.sieve cimport Sieve, Slot
+
 
 cdef enum:
     # Node.flags and Version.flags: which outcome there is, if any ...
@@ -16,6 +18,9 @@ cdef enum:
     UNLINKED = 16  # its edges were cleared, so it cannot be verified, only computed again
     PART = 32      # a named part of an input record (its presence, a field), not a record of its own
     PACKED = 64    # nodes: `value` was loaded and is not decoded yet
+    UNVISITED = 128  # nodes: its memo was not asked for since the hand of a sieve came by
+    EVICTED = 256  # nodes: the value was evicted, but its name, its interval and its edges are there
+    NAMED = OUTCOME | EVICTED
 
 
 cdef enum:
@@ -101,6 +106,7 @@ cdef class Node:
     cdef list history          # the Versions that views still need
     cdef object running        # Frames that compute it now, one for each view at most
     cdef dict parts            # input slots: the named parts that some query read
+    cdef Slot *slot            # its place among the memos that may be evicted; NULL: nothing limits it
 
 
 @cython.final
@@ -122,6 +128,8 @@ cdef class Table:
     cdef dict encoded          # all others, by their encoding
     cdef bint had_ingredient   # an ingredient has adopted it, even if that one is gone
     cdef bint derived          # its nodes are cells of a derived query
+    cdef Sieve sieve           # the limit of this query alone, or None
+    cdef object sizer          # says how large a value is; None: `estimate_size`
     cdef uint64_t checked_by   # the last walk that asked the database for this kind
     # -- input tables only
     cdef Node members          # stands for "which keys are there"
@@ -177,6 +185,15 @@ cdef inline uint32_t new_note(uint32_t reason, uint32_t place) noexcept:
     return reason | (place << 5 if place < NOWHERE >> 5 else NOWHERE)
 
 
+cdef inline bint name_holds_at(Node node, uint64_t revision) noexcept:
+    """The same of an outcome of which perhaps only the name is left."""
+    return (
+        node.flags & NAMED
+        and node.valid_since <= revision
+        and (not node.flags & MARKED or node.verified_at >= revision)
+    )
+
+
 cdef Version find_version(Node node, uint64_t revision)
 cdef Version copy_current(Node node, uint64_t valid_until)
 
@@ -197,3 +214,4 @@ cdef int collect_dependents(Node node, list found, set seen) except -1
 cdef object node_key(Node node)
 cdef str label_of(object kind, object name, object key)
 cdef str safe_repr(object value)
+cdef void release_slot(Node node) noexcept

@@ -18,6 +18,7 @@ from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 
 from picante._core.key cimport Handle, Key, encode_key, is_plain_key, new_key
+from picante._core.sieve cimport free_slot
 
 
 @cython.final
@@ -35,6 +36,7 @@ cdef class Failure:
 cdef class Node:
     def __dealloc__(self):
         cdef uint32_t i
+        release_slot(self)
         drop_edges(self)
         for i in range(self.n_dependents):
             (<Node> self.dependents[i].reader).edges[self.dependents[i].edge].dep = NULL
@@ -188,6 +190,12 @@ cdef str safe_repr(object value):
         return repr(value)
     except Exception:  # a user's __repr__; what it is needed for matters more
         return f"<{type(value).__qualname__}>"
+cdef void release_slot(Node node) noexcept:
+    """What `node` holds is no memo any more that could be evicted."""
+    if node.slot != NULL:
+        free_slot(node.slot)
+        node.slot = NULL
+        node.flags &= ~UNVISITED
 
 
 # -- edges

@@ -7,7 +7,7 @@ the general one. Decoding may run the code of a user's codec; so it happens wher
 cimport cython
 
 from picante._core.errors import DecodeError
-from picante._core.node cimport PACKED, Table, begin_transition, end_transition, mark_dependents
+from picante._core.node cimport PACKED, Table, begin_transition, end_transition, mark_dependents, release_slot
 from picante._core.unpack cimport unpack_value
 
 
@@ -59,6 +59,7 @@ cdef int unpack_node(Node node, uint64_t revision) except -1:
             raise
         if node.value is packed:
             collecting = begin_transition()
+            release_slot(node)
             node.flags = 0
             node.value = None
             all_marked = mark_dependents(node, revision)

@@ -12,6 +12,7 @@ from cpython.ref cimport PyObject
 from picante._core.change cimport Write, apply_write, change, collect_changed, is_up_to_date
 from picante._core.databases import remember_database
 from picante._core.errors import PicanteError, SnapshotClosedError, SnapshotFrozenError, WriteInQueryError
+from picante._core.evict cimport new_limits
 from picante._core.events import (
     EventHub, InputRemoved, InputSet, QueryChanged, QueryInvalidated, RevisionBumped, RevisionSet,
 )
@@ -20,14 +21,14 @@ from picante._core.graph cimport all_nodes, dates_from, dependents_of, deps_at, 
 from picante._core.key cimport Dep, DynKey
 from picante._core.key import Revision
 from picante._core.node cimport (
-    ABSENT, FAILED, MARKED, PART, UNLINKED, VALUE, Table, begin_transition, collect_dependents, drop_edges,
-    end_transition, replace_edges, reserve_edges,
+    ABSENT, EVICTED, FAILED, MARKED, PART, UNLINKED, VALUE, Table, begin_transition, collect_dependents, drop_edges,
+    end_transition, release_slot, replace_edges, reserve_edges,
 )
 from picante._core.observe cimport INPUT_REMOVED, INPUT_SET, INVALIDATED, flush, tell
 from picante._core.recorder import ChangeRecorder
 from picante._core.recorder cimport record_invalidated, record_writes
 from picante._core.sharing cimport share, unlink_versions
-from picante._core.store cimport advance, enter_view, leave_view, mark_from, node_for, sweep
+from picante._core.store cimport advance, claim, enter_view, leave_view, mark_from, node_for, sweep
 
 
 @cython.final
@@ -69,6 +70,11 @@ cdef class Runtime:
     def current_revision(self):
         """The `Revision` that a read which begins now sees (r[revision.type])."""
         return Revision(self.store.present.revision if self.view is None else self.view.revision)
+
+    @property
+    def limits(self):
+        """How many memos are kept, and how many bytes they may take: `runtime.limits.max_memos = 10_000`."""
+        return new_limits(self.store, None, self.view is not None)
 
     # -- revisions
 
@@ -122,6 +128,7 @@ cdef class Runtime:
         share(self.store)
         frozen.view = view_of(self)  # chosen last: making objects may run finalizers, and those may begin a revision
         enter_view(frozen.view)
+        claim(self.store, frozen.view)
         frozen.next = frozen.view.snapshots
         if frozen.next != NULL:
             (<Runtime> frozen.next).previous = <PyObject *> frozen
@@ -294,7 +301,7 @@ cdef class Runtime:
             change(store, part, VALUE | PART, None, revision, until, trash)
             if self.recorders:
                 record_invalidated(self.recorders, revision, cell)
-            if cell.flags & (VALUE | FAILED):
+            if cell.flags & (VALUE | FAILED | EVICTED):
                 if not cell.flags & MARKED:
                     cell.flags |= MARKED
                     cell.verified_at = until
@@ -332,7 +339,7 @@ cdef class Runtime:
             replace_edges(node, edges, <uint32_t> PyList_GET_SIZE(nodes))
             unlink_versions(self.store, node)
             node.flags &= ~UNLINKED
-            if node.flags & (VALUE | FAILED) and not node.flags & MARKED:
+            if node.flags & (VALUE | FAILED | EVICTED) and not node.flags & MARKED:
                 # An unmarked node must not have marked dependencies; let it look at them when it is next asked for.
                 node.flags |= MARKED
                 node.verified_at = self.store.present.revision
@@ -355,7 +362,7 @@ cdef class Runtime:
             for node in all_nodes(self.store):
                 drop_edges(node)
                 unlink_versions(self.store, node)
-                if node.flags & (VALUE | FAILED) and (<Table> node.table).derived:
+                if node.flags & (VALUE | FAILED | EVICTED) and (<Table> node.table).derived:
                     node.flags |= UNLINKED
                     if not node.flags & MARKED:
                         node.flags |= MARKED
@@ -390,6 +397,7 @@ cdef class Runtime:
             # A record that is kept elsewhere: this call is all we learn of it, and each call tells of another outcome.
             node.changed_at = max(<uint64_t> changed_at, node.changed_at + 1)
             node.valid_since = min(<uint64_t> changed_at, self.store.present.revision)
+            release_slot(node)
             node.flags = VALUE if present else ABSENT
         if self.has_event_receivers():
             kind, key = identity_of(node)

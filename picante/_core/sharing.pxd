@@ -9,5 +9,6 @@ cdef Store find_family(object runtime_id)
 
 cdef int offer(Store store, Node node, View view) except -1
 cdef Version completed_result(Store store, Node node)
+cdef int forget_result(Store store, Node node, list trash) except -1
 cdef int reuse(Node node) except -1
 cdef int unlink_versions(Store store, Node node) except -1

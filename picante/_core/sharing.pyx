@@ -91,6 +91,17 @@ cdef int reuse(Node node) except -1:
     return 0
 
 
+cdef int forget_result(Store store, Node node, list trash) except -1:
+    """Drop what is kept of `node` for later readers (in a transition): it is evicted."""
+    cdef object address = <size_t> <PyObject *> node
+    entry = store.completed.pop(address, None)
+    if entry is not None:
+        trash.append(entry)
+        _order.pop(address, None)
+        release_version(store, node, <Version> entry[1])
+    return 0
+
+
 cdef int unlink_versions(Store store, Node node) except -1:
     """Let no earlier result of `node` be adopted (in a transition): what it depends on is not what it had read."""
     cdef Version version

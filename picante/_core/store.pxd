@@ -6,6 +6,11 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from picante._core.node cimport Node, Table, Version
 from picante._core.observe cimport Observation
+from picante._core.sieve cimport Sieve, Slot
+
+
+cdef enum:
+    FAILURE_SIZE = 500  # what a kept failure counts as, in bytes: what its traceback refers to cannot be known
 
 
 @cython.final
@@ -17,6 +22,7 @@ cdef class View:
     cdef Py_ssize_t users
     cdef list kept          # Node, Version, Node, Version, ...: kept for this view at least
     cdef PyObject *snapshots  # the first of the open snapshots' Runtimes that read at it; borrowed
+    cdef uint64_t claims    # memos that came in before this have a snapshot here that shall hit them; 0: no snapshot
 
 
 @cython.final
@@ -34,6 +40,8 @@ cdef class Store:
     cdef set kept            # tasks of computations that go on though their callers may be gone, or None
     cdef dict completed      # what snapshots computed (`sharing`); None where there never was a snapshot
     cdef Observation observer  # who observes what happens; None while nobody does
+    cdef Sieve sieve         # the limit of the whole database, or None
+    cdef uint64_t clock      # how many memos came into a sieve
     cdef object __weakref__
 
 
@@ -41,6 +49,7 @@ cdef Table table_for(Store store, object kind)
 cdef Node node_for(Store store, object kind, object key)
 
 cdef void enter_view(View view) noexcept
+cdef void claim(Store store, View view) noexcept
 cdef int leave_view(Store store, View view) except -1
 
 cdef uint64_t advance(Store store, uint64_t revision, list trash) except? 0
@@ -53,5 +62,12 @@ cdef int keep_current(Store store, Node node, uint64_t until, uint64_t new_since
 cdef int keep_version(Store store, Node node, View view, Version version) except -1
 cdef int release_version(Store store, Node node, Version version) except -1
 
+cdef inline bint is_limited(PyObject *store, PyObject *node) noexcept:
+    """Whether the memo of `node` may be evicted. By pointers: it is asked for every computation."""
+    return (<Store> store).sieve is not None or (<Table> (<Node> node).table).sieve is not None
+
+
+cdef Slot *admit(Store store, Node node, uint64_t size) noexcept
 cdef bint may_be_idle(Node node) noexcept
+cdef int release_edges(Store store, Node node) except -1
 cdef int sweep(Store store) except -1

@@ -23,10 +23,11 @@ from itertools import count
 from picante._core.errors import DecodeError
 from picante._core.key import RuntimeId
 from picante._core.node cimport (
-    FAILED, MARKED, OUTCOME, PART, VALUE, begin_transition, copy_current, end_transition, ensure_node, forget_node,
-    mark_dependents, record_of,
+    EVICTED, FAILED, MARKED, NAMED, OUTCOME, PART, UNVISITED, VALUE, begin_transition, copy_current, drop_edges,
+    end_transition, ensure_node, forget_node, mark_dependents, record_of,
 )
 from picante._core.observe cimport REVISION, tell
+from picante._core.sieve cimport new_slot
 
 _ids = count(1)
 
@@ -71,17 +72,26 @@ cdef void enter_view(View view) noexcept:
     view.users += 1
 
 
+cdef void claim(Store store, View view) noexcept:
+    """A snapshot of `view` is taken: what is a hit now shall stay one in it, evicted or not."""
+    view.claims = store.clock + 1
+
+
 cdef int leave_view(Store store, View view) except -1:
-    """End one use of `view`; the last use of a pinned view drops what was kept for it alone."""
+    """End one use of `view`; the last one drops what was kept for it alone."""
     cdef Py_ssize_t i
     cdef Node node
     cdef Version version
     cdef View other
     cdef list kept
     view.users -= 1
-    if view.users or not view.pinned:
+    if view.users:
         return 0
-    store.pins.remove(view)
+    view.claims = 0
+    if not view.pinned and view.kept is None:
+        return 0
+    if view.pinned:
+        store.pins.remove(view)
     kept, view.kept = view.kept, None
     if kept is None:
         return 0
@@ -104,9 +114,11 @@ cdef int leave_view(Store store, View view) except -1:
 
 
 cdef View _newest_pin(Store store, uint64_t since, uint64_t until):
-    """The newest pinned view whose revision lies within."""
+    """The newest pinned view whose revision lies within, or the present one if it is a snapshot's as well."""
     cdef Py_ssize_t i
-    cdef View view
+    cdef View view = store.present
+    if view.claims and since <= view.revision <= until:
+        return view
     for i in range(PyList_GET_SIZE(store.pins) - 1, -1, -1):
         view = <View> PyList_GET_ITEM(store.pins, i)
         if view.revision < since:
@@ -156,6 +168,8 @@ cdef uint64_t advance(Store store, uint64_t revision, list trash) except? 0:
                 node.flags |= MARKED
                 node.verified_at = until
                 mark_from(store, node, until)
+            if node.flags & FAILED and node.slot == NULL:
+                admit(store, node, FAILURE_SIZE)  # its revision is over, so from here on it may be evicted
     return until
 
 
@@ -173,7 +187,7 @@ cdef void mark_from(Store store, Node node, uint64_t until) noexcept:
             position = 0
             while PyDict_Next(nodes, &position, NULL, &entry):
                 each = <Node> entry
-                if each.flags & (VALUE | FAILED) and each.n_edges and not each.flags & MARKED:
+                if each.flags & (VALUE | FAILED | EVICTED) and each.n_edges and not each.flags & MARKED:
                     each.flags |= MARKED
                     each.verified_at = until
 
@@ -200,13 +214,13 @@ cdef bint fits_node(
                     until[0] = min(until[0], version.valid_since - 1)
                 elif version.valid_until >= since[0]:
                     since[0] = version.valid_until + 1
-    if node.flags & FAILED or node.flags & VALUE and node.changed_at != name:
+    if node.flags & FAILED or node.flags & (VALUE | EVICTED) and node.changed_at != name:
         if node.valid_since > revision:
             clean[0] = False
             until[0] = min(until[0], node.valid_since - 1)
         else:
-            since[0] = max(since[0], (node.verified_at if node.flags & VALUE else node.valid_since) + 1)
-    if not node.flags & OUTCOME:
+            since[0] = max(since[0], (node.valid_since if node.flags & FAILED else node.verified_at) + 1)
+    if not node.flags & NAMED:
         return True
     return node.flags & MARKED and (clean[0] or node.verified_at < revision)
 
@@ -245,6 +259,27 @@ cdef int release_version(Store store, Node node, Version version) except -1:
     return 0
 
 
+# -- memos that may be evicted
+
+
+cdef Slot *admit(Store store, Node node, uint64_t size) noexcept:
+    """Let what `node` holds into the sieves, as the newest; NULL where nothing limits it, or memory has run out."""
+    cdef Table table = <Table> node.table
+    if node.slot != NULL or store.sieve is None and table.sieve is None:
+        return node.slot
+    node.slot = new_slot(<PyObject *> node, store.clock + 1)
+    if node.slot == NULL:
+        return NULL
+    store.clock += 1
+    node.slot.size = size
+    node.flags |= UNVISITED
+    if store.sieve is not None:
+        store.sieve.enter(node.slot)
+    if table.sieve is not None:
+        table.sieve.enter(node.slot)
+    return node.slot
+
+
 # -- nodes of no use
 
 
@@ -269,11 +304,25 @@ cdef int sweep(Store store) except -1:
                 ):
                     if node.flags & PART:
                         _forget_part(store, node)
-                    elif not node.flags & (VALUE | FAILED) and node.parts is None:
-                        forget_node(node)
+                    elif not node.flags & (VALUE | FAILED):
+                        if node.n_edges:
+                            release_edges(store, node)  # of an evicted memo
+                            node.flags = 0
+                        if node.parts is None:
+                            forget_node(node)
                     forgotten.append(node)  # dropping its key may run user code
     finally:
         end_transition(collecting)
+    return 0
+
+
+cdef int release_edges(Store store, Node node) except -1:
+    """Let `node` have read nothing (in a transition); what it had read may be of use to nobody any more."""
+    cdef uint32_t i
+    for i in range(node.n_edges):
+        if node.edges[i].dep != NULL and (<Node> node.edges[i].dep).flags & (PART | VALUE) != VALUE:
+            store.idle.append(<Node> node.edges[i].dep)
+    drop_edges(node)
     return 0
 
 

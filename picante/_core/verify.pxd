@@ -5,8 +5,8 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
 from picante._core.frame cimport Frame
-from picante._core.node cimport Node
-from picante._core.store cimport Store, View
+from picante._core.node cimport Node, Version
+from picante._core.store cimport Store, View, is_limited
 
 
 cdef enum Step:
@@ -44,6 +44,7 @@ cdef class Walk:
     cdef Py_ssize_t keeps_from    # where the first node on the path stands whose computation is to be kept; -1: none
     cdef uint64_t interruptions   # how often other code could run since the walk began
     cdef uint64_t number          # tells walks apart
+    cdef bint by_name             # whoever asked wants to know the name of the outcome, the value may be evicted
 
     cdef int push(self, PyObject *node) except -1
     cdef int refuse_cycle(self) except -1
@@ -52,20 +53,19 @@ cdef class Walk:
     cdef Step stand(self, Step step) except BROKEN
     cdef int enter(self, Node node) except -1
     cdef Step advance(self) except BROKEN
+    cdef bint is_evicted(self, PyObject *node) noexcept
     cdef void start(self, Level *level) noexcept
     cdef Step look(self, Node node, Level *level) except BROKEN
     cdef void tell_edges(self, Node node, Level *level, Step step) noexcept
     cdef bint leads_to_group(self, Node node, Level *level) noexcept
     cdef bint must_update(self, PyObject *node) noexcept
     cdef list stale_group(self)
-    cdef int give_reason(self, Frame frame) except -1
-    cdef bint differs(self, Node dep, uint64_t seen) noexcept
     cdef bint knows(self, Node node) except -1
     cdef int settle(self, Node node, Level *level) except -1
 
 
 cdef struct Outcome:
-    uint32_t flags         # VALUE, FAILED or ABSENT
+    uint32_t flags         # VALUE, FAILED or ABSENT; by name: perhaps EVICTED, without a value
     PyObject *value        # borrowed
     uint64_t changed_at
     uint64_t valid_since
@@ -73,7 +73,14 @@ cdef struct Outcome:
     bint clean             # it is its node's current one, and unmarked
 
 
-cdef uint32_t reason_of(Walk walk, PyObject **cause) noexcept
 cdef bint outcome_at(Node node, View view, Outcome *outcome) noexcept
+cdef bint name_at(Node node, View view, Outcome *outcome) noexcept
+cdef Version outcome_of(Node node, View view, bint by_name)
+cdef inline Version outcome_to_hand_over(Store store, Node node, View view, bint by_name):
+    """The outcome of `node` at `view`, for who will take it later on; None where it cannot be evicted until then."""
+    return outcome_of(node, view, by_name) if is_limited(<PyObject *> store, <PyObject *> node) else None
+
+
+cdef void open_version(Version version, Outcome *outcome) noexcept
 cdef uint64_t valid_until(Node dep, uint64_t seen, View view) noexcept
 cdef Walk new_walk(Store store, db, Node root)  # its view is set by the driver

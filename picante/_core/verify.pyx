@@ -20,15 +20,10 @@ from picante._core.errors import IngredientNotFoundError
 from picante._core.frame cimport frame_at
 from picante._core.ingredient cimport Ingredient, cycle_error, describe
 from picante._core.node cimport (
-    ABSENT, AFTER_FAILURE, CODE_CHANGED, DIFFERS, DROPPED, FAILED, FIRST, FORGOTTEN, GONE, INVALIDATED, LOADED, MARKED,
-    NO_OUTCOME, OUTCOME, PART, REASON, UNLINKED, UNSEEN, VALUE, Edge, Table, Version, begin_transition, copy_current,
-    end_transition, find_version, holds_at, is_own_part,
+    ABSENT, EVICTED, MARKED, NAMED, NO_OUTCOME, OUTCOME, PART, UNLINKED, VALUE, Edge, Table, Version, begin_transition,
+    copy_current, end_transition, find_version, holds_at, name_holds_at,
 )
-from picante._core.observe cimport (
-    BECAUSE_DIFFERS, BECAUSE_FAILED, BECAUSE_FIRST, BECAUSE_GONE, BECAUSE_INVALIDATED, BECAUSE_LOST,
-    BECAUSE_OTHER_REVISION, BECAUSE_UNKNOWN, BECAUSE_UNLINKED, VERIFIED, VERIFY_DIFFERENT, VERIFY_SAME, Observation,
-    tell,
-)
+from picante._core.observe cimport VERIFIED, VERIFY_DIFFERENT, VERIFY_SAME, Observation, tell
 from picante._core.store cimport fits_node, keep_current, keep_version
 
 cdef uint64_t _walks = 0
@@ -48,9 +43,9 @@ cdef inline bint is_stale(PyObject *node, View view) noexcept:
 
 
 cdef inline bint is_current(PyObject *node, uint64_t revision) noexcept:
-    """Whether the current outcome of `node` is unmarked and holds at `revision`: the common case of `outcome_at`."""
+    """Whether the current outcome of `node` is unmarked and holds at `revision`: the common case of `name_at`."""
     return (
-        (<Node> node).valid_since <= revision and (<Node> node).flags & OUTCOME and not (<Node> node).flags & MARKED
+        (<Node> node).valid_since <= revision and (<Node> node).flags & NAMED and not (<Node> node).flags & MARKED
     )
 
 
@@ -150,13 +145,18 @@ cdef class Walk:
             if not level.begun or level.lost or level.checked != self.interruptions:
                 if (
                     level.checked != self.interruptions and not is_stale(level.node, self.view)
-                    and outcome_at(<Node> level.node, self.view, &outcome)
+                    and (
+                        outcome_at(<Node> level.node, self.view, &outcome)
+                        or (self.depth > 1 or self.by_name) and name_at(<Node> level.node, self.view, &outcome)
+                    )
                 ):
                     self.pop()  # somebody has seen to it meanwhile, or its computation has just ended
                     continue
                 if (<Node> level.node).running is not None and frame_at(<Node> level.node, self.view) is not None:
                     return self.stand(WAIT)
-                if (<Node> level.node).flags & (VALUE | UNLINKED) != VALUE or level.lost:
+                if level.lost or (
+                    (<Node> level.node).flags & (VALUE | UNLINKED) != VALUE and not self.is_evicted(level.node)
+                ):
                     return self.stand(EXECUTE)
                 level.checked = self.interruptions
                 if not level.begun:
@@ -167,10 +167,20 @@ cdef class Walk:
             if step == DONE:
                 if level.marks == self.store.marks and level.verified_at == (<Node> level.node).verified_at:
                     self.settle(<Node> level.node, level)
+                    if self.depth == 1 and (<Node> level.node).flags & EVICTED and not self.by_name:
+                        return self.stand(EXECUTE)  # for the value; its name is known to hold
                     self.pop()
                 else:
                     self.start(level)  # changes came in meanwhile
         return DONE
+
+    cdef bint is_evicted(self, PyObject *node) noexcept:
+        """Whether `node`, the last one, was evicted, and it is of use to find out whether its name holds."""
+        cdef uint64_t revision = self.view.revision
+        return (
+            (<Node> node).flags & (EVICTED | UNLINKED) == EVICTED and (<Node> node).valid_since <= revision
+            and not name_holds_at(<Node> node, revision)  # else it is the value that is wanted
+        )
 
     cdef void start(self, Level *level) noexcept:
         level.begun = True
@@ -209,7 +219,7 @@ cdef class Walk:
             elif is_stale(dep, self.view):
                 step = WAIT
                 break
-            elif outcome_at(<Node> dep, self.view, &outcome):
+            elif name_at(<Node> dep, self.view, &outcome):
                 changed_at = outcome.changed_at
                 valid_since = outcome.valid_since
                 level.clean = level.clean and outcome.clean
@@ -267,7 +277,7 @@ cdef class Walk:
         cdef Outcome outcome
         if (<Table> (<Node> node).table).link.ingredient == NULL:
             return False
-        return is_stale(node, self.view) or self.view.pinned and not outcome_at(<Node> node, self.view, &outcome)
+        return is_stale(node, self.view) or self.view.pinned and not name_at(<Node> node, self.view, &outcome)
 
     cdef list stale_group(self):
         """The nodes of the group at which the walk stands that may be out of date: they were read at once, whatever
@@ -282,43 +292,6 @@ cdef class Walk:
             if node.edges[i].dep != NULL and self.must_update(node.edges[i].dep):
                 nodes.append(<Node> node.edges[i].dep)
         return nodes
-
-    cdef int give_reason(self, Frame frame) except -1:
-        """Tell `frame` why it computes the node at which the walk stands (EXECUTE)."""
-        cdef Node node = frame.node, outside
-        cdef Level *level = &self.levels[self.depth - 1]
-        cdef Edge *edge
-        if not node.flags & VALUE:
-            frame.why = AFTER_FAILURE if node.flags & FAILED else DROPPED if node.ran_at else FIRST
-        elif node.flags & UNLINKED:
-            frame.place = _failed_edge(node)
-            frame.why = DIFFERS if frame.place < node.n_edges else FORGOTTEN
-            if node.ran & REASON == LOADED:
-                frame.why = CODE_CHANGED
-            elif frame.why == DIFFERS:
-                frame.cause = <Node> node.edges[frame.place].dep
-            if node.parts is not None:
-                for outside in node.parts.values():
-                    if outside.changed_at > node.ran_at:
-                        frame.why = INVALIDATED
-        elif level.edge < node.n_edges:
-            edge = &node.edges[level.edge]
-            frame.place = level.edge
-            frame.why = GONE
-            if level.lost or edge.dep == NULL:
-                return 0
-            frame.cause = <Node> edge.dep
-            if is_own_part(frame.cause):
-                frame.why = INVALIDATED
-            elif edge.seen == NO_OUTCOME:
-                frame.why = DIFFERS if node.ran & REASON == LOADED else UNSEEN
-            elif self.differs(frame.cause, edge.seen):
-                frame.why = DIFFERS
-        return 0
-
-    cdef bint differs(self, Node dep, uint64_t seen) noexcept:
-        cdef Outcome outcome
-        return outcome_at(dep, self.view, &outcome) and outcome.changed_at != seen
 
     cdef bint knows(self, Node node) except -1:
         """Whether the database knows the kind of `node` (r[cell.revalidate-missing]); asked once a walk.
@@ -356,7 +329,7 @@ cdef class Walk:
                     node.flags &= ~MARKED
                 else:
                     node.verified_at = until
-            else:
+            elif node.flags & OUTCOME:
                 version = copy_current(node, until)
                 version.valid_since = since
                 keep_version(self.store, node, self.view, version)
@@ -380,58 +353,6 @@ cdef Walk new_walk(Store store, db, Node root):
     return walk
 
 
-cdef uint32_t reason_of(Walk walk, PyObject **cause) noexcept:
-    """Why the node at which `walk` stands must be computed, a `RunReason`; and the dependency because of which."""
-    cdef Level *level = &walk.levels[walk.depth - 1]
-    cdef Node node = <Node> level.node
-    cdef Edge *edge
-    cause[0] = NULL
-    if level.lost:
-        return BECAUSE_LOST
-    if not node.flags & (VALUE | FAILED):
-        return BECAUSE_FIRST
-    if node.flags & FAILED:
-        return BECAUSE_FAILED
-    if node.flags & UNLINKED:
-        if node.parts is not None:
-            for part in node.parts.values():  # there is one: the world outside
-                if (<Node> part).valid_since > node.verified_at:
-                    return BECAUSE_INVALIDATED
-        edge = node.edges + _failed_edge(node)
-        if edge == node.edges + node.n_edges:
-            return BECAUSE_UNLINKED
-        cause[0] = edge.dep
-        return BECAUSE_DIFFERS
-    if node.valid_since > walk.view.revision:
-        return BECAUSE_OTHER_REVISION
-    if not level.begun or level.edge >= node.n_edges:
-        return BECAUSE_UNKNOWN
-    edge = &node.edges[level.edge]
-    if edge.dep == NULL:
-        return BECAUSE_GONE
-    cause[0] = edge.dep
-    if is_own_part(<Node> edge.dep):
-        cause[0] = NULL
-        return BECAUSE_INVALIDATED
-    if edge.seen == NO_OUTCOME:
-        return BECAUSE_LOST
-    if (<Table> (<Node> edge.dep).table).checked_by != walk.number:
-        return BECAUSE_GONE
-    return BECAUSE_DIFFERS
-
-
-cdef uint32_t _failed_edge(Node node) noexcept:
-    """Where among the edges of `node`, which cannot be verified, the failure is that it has read; else their number."""
-    cdef uint32_t i
-    cdef Node dep
-    for i in range(node.n_edges):
-        if node.edges[i].dep != NULL:
-            dep = <Node> node.edges[i].dep
-            if dep.flags & FAILED or dep.changed_at != node.edges[i].seen:
-                return i
-    return node.n_edges
-
-
 cdef bint outcome_at(Node node, View view, Outcome *outcome) noexcept:
     """The outcome of `node` as of `view`; False if it is not known."""
     cdef Version version = None
@@ -447,11 +368,7 @@ cdef bint outcome_at(Node node, View view, Outcome *outcome) noexcept:
     if node.history is not None:
         version = find_version(node, view.revision)
     if version is not None:
-        outcome.flags = version.flags & OUTCOME
-        outcome.value = <PyObject *> version.value
-        outcome.changed_at = version.changed_at
-        outcome.valid_since = version.valid_since
-        outcome.valid_until = version.valid_until
+        open_version(version, outcome)
         return True
     if (<Table> node.table).derived and not node.flags & PART:
         return False
@@ -464,9 +381,48 @@ cdef bint outcome_at(Node node, View view, Outcome *outcome) noexcept:
     return True
 
 
+cdef bint name_at(Node node, View view, Outcome *outcome) noexcept:
+    """The same, where it is enough to know the name: the value may be evicted."""
+    if outcome_at(node, view, outcome):
+        return True
+    if not node.flags & EVICTED or not name_holds_at(node, view.revision):
+        return False
+    outcome.flags = EVICTED
+    outcome.value = <PyObject *> None
+    outcome.changed_at = node.changed_at
+    outcome.valid_since = node.valid_since
+    outcome.clean = not node.flags & MARKED
+    outcome.valid_until = node.verified_at if node.flags & MARKED else <uint64_t> -1
+    return True
+
+
+cdef Version outcome_of(Node node, View view, bint by_name):
+    """The outcome of `node` at `view`, or None, for who waits for it: it may be evicted before he gets his turn."""
+    cdef Outcome outcome
+    cdef Version version
+    if not outcome_at(node, view, &outcome) and not (by_name and name_at(node, view, &outcome)):
+        return None
+    version = Version()
+    version.flags = outcome.flags
+    version.value = <object> outcome.value
+    version.changed_at = outcome.changed_at
+    version.valid_since = outcome.valid_since
+    version.valid_until = outcome.valid_until
+    return version
+
+
+cdef void open_version(Version version, Outcome *outcome) noexcept:
+    outcome.flags = version.flags & NAMED
+    outcome.value = <PyObject *> version.value
+    outcome.changed_at = version.changed_at
+    outcome.valid_since = version.valid_since
+    outcome.valid_until = version.valid_until
+    outcome.clean = False
+
+
 cdef uint64_t valid_until(Node dep, uint64_t seen, View view) noexcept:
     """Up to where `dep` is known to have the outcome `seen` that it has at `view`; at least the view's revision."""
     cdef Outcome outcome
-    if seen == NO_OUTCOME or not outcome_at(dep, view, &outcome) or outcome.changed_at != seen:
+    if seen == NO_OUTCOME or not name_at(dep, view, &outcome) or outcome.changed_at != seen:
         return view.revision
     return outcome.valid_until

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, overload
 
 from picante._core.binding import Binding, label
 from picante._core.errors import DuplicateKindError
+from picante._core.runtime import Runtime
 from picante._core.tracked import Tracked
 from picante.database import Database
 from picante.decorators.fields import RecordType, rebuilt
@@ -40,6 +41,8 @@ def db(
     inputs: Iterable[type[Input | Singleton]] = (),
     interned: Iterable[type[Interned]] = (),
     tracked: Iterable[Tracked[Any, ..., Any]] = (),
+    max_memos: int | None = None,
+    max_bytes: int | None = None,
 ) -> Callable[[C], C]: ...
 def db(
     cls: Any = None,
@@ -48,6 +51,8 @@ def db(
     inputs: Iterable[Any] = (),
     interned: Iterable[Any] = (),
     tracked: Iterable[Any] = (),
+    max_memos: int | None = None,
+    max_bytes: int | None = None,
 ) -> Any:
     """Make a class a database with just these inputs, interned values and queries (r[macro.db.output]).
 
@@ -56,6 +61,11 @@ def db(
 
     The class keeps its own fields, methods and `__init__`. What its base classes declare belongs to it as well,
     and so do the tracked methods of the records. Using anything else through it is an `IngredientNotFoundError`.
+
+    Args:
+        inputs, interned, tracked: what belongs to it.
+        max_memos: how many results of queries such a database keeps; None for any number.
+        max_bytes: how many bytes these may take together, about.
 
     Raises:
         DuplicateKindError: something is declared twice, or two names have one kind.
@@ -69,7 +79,12 @@ def db(
             *definitions("interned", interned, (Interned,)),
             *definitions("tracked", tracked, ()),
         ]
-        return make_database(cls, own)
+        limits = Runtime().limits  # refuses what is no limit
+        limits.max_memos, limits.max_bytes = max_memos, max_bytes
+        made = make_database(cls, own)
+        if max_memos is not None or max_bytes is not None:
+            made._limits = (max_memos, max_bytes)
+        return made
 
     return make if cls is None else make(cls)
 

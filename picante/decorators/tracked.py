@@ -44,6 +44,8 @@ def tracked(
     eq: Callable[[Any, Any], bool] | None = None,
     version: str | int | None = None,
     keep: bool = False,
+    max_memos: int | None = None,
+    size: Callable[[Any], int] | None = None,
 ) -> Decorator: ...
 def tracked(
     function: Any = None,
@@ -53,6 +55,8 @@ def tracked(
     eq: Callable[[Any, Any], bool] | None = None,
     version: str | int | None = None,
     keep: bool = False,
+    max_memos: int | None = None,
+    size: Callable[[Any], int] | None = None,
 ) -> Any:
     """Make a function a query: its results are kept, its reads recorded, and it runs again only if those change.
 
@@ -72,10 +76,13 @@ def tracked(
         version: stands for the code of the function in stored caches: change it to have stored results computed again.
         keep: a computation that has begun goes on, for the cache, when its caller is cancelled or gone: a web server
             wants that. It runs in a task of its own.
+        max_memos: how many of its memos a database keeps; None for any number. What is evicted is computed again when
+            it is asked for.
+        size: called with a value for how many bytes it counts as, in a database that limits those (`max_bytes`).
     """
     if function is None:
-        return lambda function: make_tracked(function, name, eq, version, keep)
-    return make_tracked(function, name, eq, version, keep)
+        return lambda function: make_tracked(function, name, eq, version, keep, max_memos, size)
+    return make_tracked(function, name, eq, version, keep, max_memos, size)
 
 
 def make_tracked(
@@ -84,6 +91,8 @@ def make_tracked(
     eq: Callable[[Any, Any], bool] | None,
     version: str | int | None,
     keep: bool,
+    max_memos: int | None = None,
+    size: Callable[[Any], int] | None = None,
 ) -> Tracked[Any, ..., Any]:
     """The query of a function; `TypeError` for what can be none."""
     check_function(function)
@@ -110,6 +119,12 @@ def make_tracked(
         raise TypeError(f"name= of {called} is a str, not {name!r}.")
     if eq is not None and not callable(eq):
         raise TypeError(f"eq= of {called} must be callable with two values, not {eq!r}.")
+    if max_memos is not None and (type(max_memos) is not int or max_memos < 1):
+        raise ValueError(
+            f"max_memos= of {called} is a number from 1 on, or None for no limit, not {max_memos!r}."
+        )
+    if size is not None and not callable(size):
+        raise TypeError(f"size= of {called} must be callable with a value, not {size!r}.")
     types = Annotations(function)
 
     def make() -> DerivedIngredient[Any, Any]:
@@ -121,7 +136,16 @@ def make_tracked(
         }
         keywords = tuple(each.name for each in keys if each.kind is each.KEYWORD_ONLY)
         compute = make_compute(function, len(keys), made.is_method, keywords, records)
-        return DerivedIngredient(made.kind, name, compute, eq=eq, version=version, keep=keep)
+        return DerivedIngredient(
+            made.kind,
+            name,
+            compute,
+            eq=eq,
+            version=version,
+            keep=keep,
+            max_memos=max_memos,
+            size=size,
+        )
 
     made: Tracked[Any, ..., Any] = Tracked(function, Binding(name, "tracked", make), signature)
     functools.update_wrapper(made, function)
