@@ -65,7 +65,7 @@ cdef class Subject:
     @property
     def dyn_key(self):
         """The `DynKey` of the record."""
-        return new_dyn_key(int(self.kind), Key.encode(self.key))
+        return new_dyn_key(int(self.kind), self.key if type(self.key) is Key else Key.encode(self.key))
 
 
 cdef Subject subject_of(Node node):
