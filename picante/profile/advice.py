@@ -10,13 +10,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from statistics import median
 from typing import Final, Literal, TypeAlias
 
 from picante.debug.names import short
 from picante.observe import EventKind, RunOutcome, RunReason
 from picante.profile.stats import Node, QueryStats
 from picante.profile.table import time_text
-from picante.profile.timeline import Run, Timeline
+from picante.profile.timeline import Access, Run, Timeline
 
 __all__ = ["Advice", "advise"]
 
@@ -61,9 +62,12 @@ def advise(timeline: Timeline, stats: Sequence[QueryStats], nodes: Sequence[Node
     runs: dict[int, list[Run]] = {}
     for run in timeline.runs:
         runs.setdefault(nodes[run.node].query, []).append(run)
+    accesses: dict[int, list[Access]] = {}
+    for access in timeline.accesses:
+        accesses.setdefault(nodes[access.node].query, []).append(access)
     for query, entry in enumerate(stats):
         own_runs = runs.get(query, [])
-        found += _costs_more_than_it_saves(entry)
+        found += _costs_more_than_it_saves(entry, own_runs, accesses.get(query, []))
         found += _always_equal(entry, own_runs, stats, nodes)
         found += _blocking(entry)
         found += _cancelled(entry)
@@ -80,27 +84,32 @@ def _severity(seconds: float) -> Severity:
     return "high" if seconds >= 0.1 else "medium" if seconds >= 0.01 else "low"
 
 
-def _costs_more_than_it_saves(entry: QueryStats) -> Iterator[Advice]:
-    if entry.runs < MANY or entry.saved is None or entry.mean is None:
+def _costs_more_than_it_saves(
+    entry: QueryStats, runs: Sequence[Run], accesses: Sequence[Access]
+) -> Iterator[Advice]:
+    """By medians: a single run that something else interrupted says nothing about the others."""
+    if len(runs) < MANY or len(accesses) < MANY:
         return
-    lost = -entry.saved
-    if lost <= 0 or entry.verifying < WORTH or entry.mean > 10 * entry.verifying / entry.runs:
-        return  # what it does takes so long that a few hits will pay for the memo
+    run = median(run.total for run in runs) / 1e9
+    check = median(access.verifying for access in accesses) / 1e9
     answered = entry.hits + entry.verifications
+    cost = check * len(accesses)
+    lost = cost - answered * run
+    if lost <= WORTH or run > 10 * check:
+        return  # or what it does takes so long that a few hits will pay for the memo
     yield Advice(
         "costs-more-than-it-saves",
         _severity(lost),
         entry.name,
-        f"{entry.short} ran {entry.runs} times at {time_text(entry.mean)} each and was answered from its memo "
-        f"{answered} times. Keeping and checking the memos took {time_text(entry.verifying)}, "
-        f"{time_text(lost)} more than they saved. Make it a plain function that its callers call, or give it more to "
-        "do at a time.",
+        f"{entry.short} ran {entry.runs} times, for about {time_text(run)}, and was answered from its memo {answered} "
+        f"times. Keeping and checking the memos took about {time_text(cost)}, {time_text(lost)} more than they saved. "
+        "Make it a plain function that its callers call, or give it more to do at a time.",
         {
             "runs": entry.runs,
             "hits": entry.hits,
             "verifications": entry.verifications,
-            "mean": entry.mean,
-            "verifying": entry.verifying,
+            "run": run,
+            "check": check,
             "lost": lost,
         },
     )
@@ -134,7 +143,7 @@ def _blocking(entry: QueryStats) -> Iterator[Advice]:
         "blocking",
         "high" if entry.longest_step >= 1 else "medium",
         entry.name,
-        f"{entry.short} ran for {time_text(entry.longest_step)} without awaiting anything that was not ready. Nothing "
+        f"{entry.short} ran for {time_text(entry.longest_step)} without awaiting anything. Nothing "
         "else runs in its event loop meanwhile. Split it into smaller queries, or compute in a thread: "
         "await asyncio.to_thread(...).",
         {"longest_step": entry.longest_step},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pstats
 import sys
 import threading
@@ -308,7 +309,7 @@ def _function(db: Any, kind: int, entry: QueryStats) -> tuple[str, int, str]:
     """File, line and name of a query, as the standard library's profiler gives them."""
     ingredient = _ingredient(db, kind)
     if isinstance(ingredient, DerivedIngredient):
-        code = getattr(ingredient.function, "__code__", None)
+        code = getattr(inspect.unwrap(ingredient.function), "__code__", None)
         if code is not None:
             return code.co_filename, code.co_firstlineno, entry.short
     return "~", 0, entry.name

@@ -36,7 +36,8 @@ def size_of(value: object) -> int:
             continue
         seen.add(id(each))
         if len(seen) > MOST:
-            return total * (len(seen) + len(todo)) // len(seen)
+            of_parts = total - sys.getsizeof(value, 0)
+            return total + of_parts * (len(todo) + 1) // MOST
         try:
             total += sys.getsizeof(each)
         except Exception:  # a user's __sizeof__

@@ -62,6 +62,10 @@ class Run:
     """How long it ran, or anything that it awaited."""
     steps: list[tuple[int, int]] = field(default_factory=list)
     step_since: int = -1
+    own_before: int = 0
+    """What `own` was when the present step began."""
+    longest_step: int = 0
+    """The longest that it has run itself in one step: for so long its event loop did nothing else."""
 
     @property
     def duration(self) -> int:
@@ -71,10 +75,6 @@ class Run:
     def waiting(self) -> int:
         """How long it was under way while neither it nor what it awaited ran."""
         return max(0, self.duration - self.total)
-
-    @property
-    def longest_step(self) -> int:
-        return max((end - start for start, end in self.steps), default=0)
 
 
 class Timeline:
@@ -163,6 +163,7 @@ class Timeline:
                 case EventKind.COMPUTE_RESUME if number in self._running:
                     run = self._running[number]
                     run.step_since = time
+                    run.own_before = run.own
                     _return_to(stack, run.parent)
                     stack.append(run)
                 case EventKind.COMPUTE_RETURN if number in self._running:
@@ -245,6 +246,7 @@ class Timeline:
         if run.step_since >= 0:
             run.steps.append((run.step_since, time))
             run.step_since = -1
+            run.longest_step = max(run.longest_step, run.own - run.own_before)
 
     def _finish(self) -> None:
         for run in self._running.values():

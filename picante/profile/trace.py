@@ -80,7 +80,7 @@ def write_trace(
     names = _track_names(track_threads, threads)
     trace = {
         "traceEvents": list(_events(timeline, nodes, placed, names, head["title"])),
-        "displayTimeUnit": "ms",
+        "displayTimeUnit": "ns",
         "picante": {
             "version": VERSION,
             **head,
