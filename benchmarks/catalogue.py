@@ -4,10 +4,10 @@ import asyncio
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 
-from . import changes, footprint, hits, misses, survival
+from . import changes, footprint, hits, misses, observed, survival
 from .harness import SCENARIOS, race
 
-_MODULES = [module.__name__ for module in (hits, misses, changes, survival, footprint)]
+_MODULES = [module.__name__ for module in (hits, misses, changes, survival, observed, footprint)]
 
 CATALOGUE = {
     name: each
