@@ -398,8 +398,12 @@ def test_without_a_cache_that_tells_levels_are_looked_at_with_each_change(
     page.set(db, text="two")
     page.set(db, text="three")
     assert records.events()[-1] == "set"
-    root.setLevel(logging.WARNING)
+    root.setLevel(picante.TRACE)
     page.set(db, text="four")
+    run(total(db))
+    assert "run" in records.events()
+    root.setLevel(logging.WARNING)
+    page.set(db, text="five")
     assert records.records == []
     monkeypatch.undo()
     root._cache = cache  # type: ignore[attr-defined]
@@ -420,6 +424,7 @@ def test_switching_on_while_a_query_runs_logs_what_comes_after(
     async def main() -> None:
         task = asyncio.create_task(waits(db))
         await asyncio.sleep(0)
+        root.setLevel(logging.DEBUG)
         root.setLevel(picante.TRACE)
         gate.set()
         await task
@@ -430,6 +435,28 @@ def test_switching_on_while_a_query_runs_logs_what_comes_after(
         ("ran", 'ran words(Page("a")): a new value'),
     ]
     assert not logs.running
+
+
+def test_switching_off_while_a_query_runs_forgets_it(
+    db: picante.Database, records: Records
+) -> None:
+    gate = asyncio.Event()
+
+    @picante.tracked
+    async def waits(db: picante.Database) -> None:
+        await gate.wait()
+
+    async def main() -> None:
+        root.setLevel(picante.TRACE)
+        task = asyncio.create_task(waits(db))
+        await asyncio.sleep(0)
+        assert len(logs.running) == 1
+        root.setLevel(logging.WARNING)
+        assert not logs.running
+        gate.set()
+        await task
+
+    run(main())
 
 
 def test_levels_can_be_switched_from_many_threads(db: picante.Database, records: Records) -> None:
