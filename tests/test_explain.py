@@ -192,6 +192,30 @@ def test_a_chain_is_exact_after_an_equal_rerun_of_what_is_on_it(db: picante.Data
     assert [each.item.label for each in found.cutoffs] == ["both('')"]
 
 
+def test_a_place_among_the_dependencies_is_not_taken_for_another(db: picante.Database) -> None:
+    texts = InputIngredient[str, int](1, "Text")
+
+    async def chosen(db: Any, key: str) -> int:
+        return texts.require(db, "b" if texts.require(db, "a") == 1 else "c")
+
+    async def top(db: Any, key: str) -> int:
+        return await below.get(db, "")
+
+    below = DerivedIngredient[str, int](2, "chosen", chosen)
+    above = DerivedIngredient[str, int](3, "top", top)
+    for each in (texts, below, above):
+        db.ingredients.register(each)
+    for key, value in {"a": 1, "b": 1, "c": 2}.items():
+        texts.set(db, key, value)
+    run(above.get(db, ""))
+    texts.set(db, "b", 2)
+    run(above.get(db, ""))
+    assert trail(db.explain(above, "")) == [("chosen('')", 4, "differs"), ("Text('b')", 4, None)]
+    texts.set(db, "a", 2)  # the same value, from `c`, where `b` stood
+    run(above.get(db, ""))
+    assert trail(db.explain(above, "")) == [("chosen('')", 4, "differs")]
+
+
 def test_records_that_come_and_go_are_the_list_of_all(db: picante.Database) -> None:
     _, b = two_pages(db)
     run(total(db))
