@@ -521,6 +521,11 @@ def test_a_snapshot_explains_what_it_sees(db: picante.Database) -> None:
             assert (new.revision, new.state, new.ran_at) == (4, "valid", 4)
             assert trail(old) == [('words(Page("a"))', 3, "differs"), ('Page("a").text', 3, None)]
             assert trail(new) == [('words(Page("a"))', 4, "differs"), ('Page("a").text', 4, None)]
+            assert old.cutoffs == snap.explain(total).cutoffs == ()
+            a.set(db, text="eins zwei drei")
+            await total(db)
+            assert [each.revision for each in db.explain(total).cutoffs] == [5]
+            assert snap.explain(total).cutoffs == ()  # that came later
             assert snap.explain(parity).state == "never computed"
             await parity(snap)
             assert snap.explain(parity).state == "valid"
