@@ -82,18 +82,18 @@ class Switch:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.n_turns = 0
+        self.asked = object()  # another one each time that somebody asks for a turn
         self.kinds: frozenset[EventKind] = frozenset()
         self.observers: dict[int, Observer] = {}
         self.can_hear = False
 
     def turn(self) -> None:
         """Bring all databases in line with the levels."""
-        self.n_turns += 1
-        done = 0
-        while done != self.n_turns and self.lock.acquire(blocking=False):
+        self.asked = object()
+        done = None
+        while done is not self.asked and self.lock.acquire(blocking=False):
             try:
-                done = self.n_turns
+                done = self.asked
                 self._turn()
             finally:
                 self.lock.release()
@@ -102,15 +102,18 @@ class Switch:
         kinds = wanted_kinds()
         if not self.can_hear:
             kinds |= CHANGES
+        is_same = kinds == self.kinds
+        self.kinds = (
+            kinds  # before the databases are listed: who is made later on comes by itself (`meet`)
+        )
         before, self.observers = self.observers, {}
         if kinds:
             for runtime in watch_databases(self.meet):
                 number = int(runtime.id)
-                if kinds == self.kinds and number in before:
+                if is_same and number in before:
                     self.observers[number] = before.pop(number)
                 else:
                     self.observers[number] = observe(runtime, observed, kinds=kinds)
-        self.kinds = kinds
         for observer in before.values():
             observer.close()
         if not kinds & COMPUTATIONS:

@@ -192,6 +192,29 @@ def test_a_chain_is_exact_after_an_equal_rerun_of_what_is_on_it(db: picante.Data
     assert [each.item.label for each in found.cutoffs] == ["both('')"]
 
 
+def test_a_query_that_changed_again_since_is_not_taken_for_the_cause(db: picante.Database) -> None:
+    texts = InputIngredient[str, int](1, "Text")
+    low = DerivedIngredient[str, int](2, "low", lambda db, key: texts.require(db, key))
+
+    async def tens(db: Any, key: str) -> int:
+        return await low.get(db, key) // 10
+
+    async def top(db: Any, key: str) -> int:
+        return await middle.get(db, key)
+
+    middle = DerivedIngredient[str, int](3, "tens", tens)
+    above = DerivedIngredient[str, int](4, "top", top)
+    for each in (texts, low, middle, above):
+        db.ingredients.register(each)
+    for value in (10, 20, 21):
+        texts.set(db, "a", value)
+        run(above.get(db, "a"))
+    assert trail(db.explain(above, "a")) == [
+        ("tens('a')", 2, "differs"),
+        ("low('a')", None, "unknown"),
+    ]
+
+
 def test_a_place_among_the_dependencies_is_not_taken_for_another(db: picante.Database) -> None:
     texts = InputIngredient[str, int](1, "Text")
 
