@@ -194,7 +194,7 @@ def test_a_chain_is_exact_after_an_equal_rerun_of_what_is_on_it(db: picante.Data
 
 def test_a_query_that_changed_again_since_is_not_taken_for_the_cause(db: picante.Database) -> None:
     texts = InputIngredient[str, int](1, "Text")
-    low = DerivedIngredient[str, int](2, "low", lambda db, key: texts.require(db, key))
+    low = DerivedIngredient[str, int](2, "low", texts.require)
 
     async def tens(db: Any, key: str) -> int:
         return await low.get(db, key) // 10
