@@ -165,8 +165,6 @@ cdef class Driver:
         """Start to compute `node`: this driver's task is its leader from here on (r[cell.leader-local])."""
         cdef Ingredient ingredient = ingredient_of(node)
         cdef Frame frame
-        cdef PyObject *cause
-        cdef uint32_t reason
         error = value = None
         if ingredient is None:
             return self.walk.give_up(node)
@@ -191,8 +189,7 @@ cdef class Driver:
         self.frame = frame
         give_reason(self.walk, frame)
         if self.store.observer is not None:
-            reason = reason_of(self.walk, &cause)
-            tell_begin(self.store.observer, frame, reason, cause)
+            tell_begin(self.store.observer, frame, reason_of(frame))
             flush(self.store.observer)
         PyContext_Enter(frame.context)
         try:

@@ -71,7 +71,7 @@ cdef int wake(dict waiters, object result) except -1
 
 cdef int record(Frame frame, Node node, uint64_t changed_at, uint64_t valid_since) except -1
 
-cdef void tell_begin(Observation hub, Frame frame, uint32_t reason, PyObject *cause) noexcept
+cdef void tell_begin(Observation hub, Frame frame, uint32_t reason) noexcept
 cdef void tell_pause(Observation hub, Frame frame) noexcept
 cdef void tell_resume(Observation hub, Frame frame) noexcept
 cdef void tell_return(Observation hub, Frame frame) noexcept

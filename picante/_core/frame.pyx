@@ -218,13 +218,13 @@ cdef int read_outside(Frame frame) except -1:
 # -- for observers
 
 
-cdef void tell_begin(Observation hub, Frame frame, uint32_t reason, PyObject *cause) noexcept:
-    """The query of `frame` is about to run; `cause` is the dependency because of which, or NULL. Delivers nothing."""
+cdef void tell_begin(Observation hub, Frame frame, uint32_t reason) noexcept:
+    """The query of `frame` is about to run. Delivers nothing."""
     frame.number = new_number()
     if hub.wanted >> COMPUTE_BEGIN & 1:
         hub.emit(
             COMPUTE_BEGIN, <PyObject *> frame.node, frame.number, number_of(frame.parent), frame.view.revision, reason,
-            cause, NULL,
+            NULL if frame.cause is None else <PyObject *> frame.cause, NULL,
         )
 
 

@@ -286,7 +286,7 @@ cdef InFlightEntry _lead_or_follow(InFlightGuard guard, Store store, Frame frame
     enter_view(frame.view)
     guard.store, guard.frame, guard.view = store, frame, frame.view
     if store.observer is not None:
-        tell_begin(store.observer, frame, BECAUSE_LED, NULL)
+        tell_begin(store.observer, frame, BECAUSE_LED)
     if guard.holder is not None:
         hold(guard.holder, frame)
     return entry

@@ -28,8 +28,8 @@ cdef enum:
     # run, of the dependency that led to it, for the three reasons that have one; it may have been lost (NOWHERE).
     FIRST = 0         # there was no memo, and never had been one
     DIFFERS = 1       # the dependency had another outcome
-    UNSEEN = 2        # the read of the dependency had been cut short
-    GONE = 3          # the dependency is no more, or nobody can bring it up to date
+    UNSEEN = 2        # its outcome had not been seen, for the read was cut short, or can never be known
+    GONE = 3          # the dependency is no more, or the database does not know its kind
     INVALIDATED = 4   # what the query reads outside of the database has changed
     AFTER_FAILURE = 5  # it had failed, and a failure ends with its revision
     DROPPED = 6       # the memo had been dropped

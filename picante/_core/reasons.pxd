@@ -1,11 +1,10 @@
 """Why a query runs."""
 
-from cpython.ref cimport PyObject
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint32_t
 
 from picante._core.frame cimport Frame
 from picante._core.verify cimport Walk
 
 
 cdef int give_reason(Walk walk, Frame frame) except -1
-cdef uint32_t reason_of(Walk walk, PyObject **cause) noexcept
+cdef uint32_t reason_of(Frame frame) noexcept

@@ -358,7 +358,7 @@ def reason_text(reason: ReasonFacts | None, cause: str | None) -> str:
                 f"because {cause or 'something it reads (what is not known any more)'} had changed"
             )
         case "unseen":
-            return f"because its read of {cause or 'something'} had been cut short"
+            return f"because the outcome of {cause or 'something that it read'} could not be known"
         case "gone":
             return f"because {cause or 'something it read'} was gone"
         case "invalidated":
