@@ -580,6 +580,28 @@ def test_a_loaded_memo_has_not_run(db: picante.Database, tmp_path: Path) -> None
     ]
 
 
+def test_a_memo_that_was_stored_out_of_date_says_so(tmp_path: Path) -> None:
+    def database() -> Any:
+        db = picante.Database()
+        text = db.ingredients.register(InputIngredient[str, int](1, "Text"))
+        double = DerivedIngredient[str, int](2, "double", lambda db, key: 2 * text.require(db, key))
+        return db, text, db.ingredients.register(double)
+
+    db, text, double = database()
+    text.set(db, "a", 1)
+    run(double.get(db, "a"))
+    text.set(db, "a", 2)
+    run(db.save(tmp_path / "cache"))
+    db, text, double = database()
+    run(db.load(tmp_path / "cache"))
+    found = db.explain(double, "a")
+    assert (found.reason, found.next) == ("loaded", "run")
+    assert [(each.verdict, each.seen) for each in found.reads] == [("different", None)]
+    assert run(double.get(db, "a")) == 4
+    assert trail(db.explain(double, "a")) == [("Text('a')", 2, None)]
+    assert db.explain(double, "a").reason == "differs"
+
+
 def test_changed_code_is_a_reason(tmp_path: Path) -> None:
     def database(version: int) -> Any:
         db = picante.Database()
