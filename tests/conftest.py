@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.oracle import World
+
 # `quick` gives the same examples every time; `explore` looks for new ones: HYPOTHESIS_PROFILE=explore.
 settings.register_profile(
     "quick",
@@ -24,6 +26,12 @@ settings.register_profile(
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 Deadline = Callable[..., Coroutine[Any, Any, Any]]
+
+
+@pytest.fixture
+def world() -> World:
+    """An empty database."""
+    return World()
 
 
 @pytest.fixture

@@ -432,6 +432,7 @@ def watched() -> Iterator[list[str]]:
     lost: list[str] = []
     hook = sys.unraisablehook
     enabled = gc.isenabled()
+    frozen = gc.get_freeze_count() > 0
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         gc.collect()
@@ -444,7 +445,8 @@ def watched() -> Iterator[list[str]]:
         finally:
             _watching.clear()
             sys.unraisablehook = hook
-            gc.unfreeze()
+            if not frozen:  # else others want what was there before to stay aside: see `conftest`
+                gc.unfreeze()
             if enabled:
                 gc.enable()
 

@@ -25,14 +25,9 @@ from picante import (
     tracked,
 )
 from picante._core.batch import Batch
+from tests.helpers import DEADLINE, LoopThread, Yield, started, until
 from tests.oracle import Value, World, settle
 from tests.soak import Soak
-from tests.test_cells import DEADLINE, LoopThread, Yield, until
-
-
-@pytest.fixture
-def world() -> World:
-    return World()
 
 
 @pytest.fixture(autouse=True)
@@ -45,12 +40,6 @@ def _silence(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
             gc.collect()
     assert [str(each.message) for each in caught] == []
     assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
-
-
-async def started(awaitable: Any) -> "asyncio.Task[Any]":
-    task = asyncio.ensure_future(awaitable)
-    await settle()
-    return task
 
 
 async def cancelled(task: "asyncio.Task[Any]") -> None:

@@ -25,12 +25,6 @@ from picante import (
 from picante.events import QueryChanged
 from tests.oracle import Database, Value, World, settle
 
-
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
 # -- computing
 
 

@@ -14,12 +14,10 @@ import queue
 import subprocess
 import sys
 import threading
-import time
 import weakref
-from collections.abc import Callable, Coroutine
-from concurrent.futures import Future as ThreadFuture
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -37,10 +35,9 @@ from picante.events import (
     RevisionSet,
     RuntimeEvent,
 )
+from tests.helpers import DEADLINE, LoopThread, until
 
 T = TypeVar("T")
-
-DEADLINE = 30.0
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
@@ -48,33 +45,6 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         return await asyncio.wait_for(main, DEADLINE)
 
     return asyncio.run(bounded())
-
-
-class LoopThread:
-    """A loop that runs in a thread of its own until the end of the `with`."""
-
-    def __enter__(self) -> Self:
-        self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
-        self.thread.start()
-        return self
-
-    def start(self, main: Coroutine[Any, Any, T]) -> "ThreadFuture[T]":
-        return asyncio.run_coroutine_threadsafe(main, self.loop)
-
-    def __exit__(self, *exc: object) -> None:
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join(DEADLINE)
-        assert not self.thread.is_alive()
-        self.loop.close()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Let the other threads go on until `condition` holds."""
-    end = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < end, "the deadline has passed"
-        time.sleep(0)
 
 
 async def step(times: int = 3) -> None:

@@ -23,7 +23,6 @@ from picante import (
     Revision,
     Running,
     RuntimeId,
-    Snapshot,
     Vacant,
 )
 from picante.inflight import (
@@ -36,9 +35,9 @@ from picante.inflight import (
     registry,
     shared_cache,
 )
+from tests.helpers import DEADLINE, LoopThread, Yield, reading, started, taken
 from tests.oracle import Value, World, settle
 from tests.programs import Flavour, Machine, run_programs
-from tests.test_cells import DEADLINE, LoopThread, Yield
 
 RUNNING, DONE = InFlightState.RUNNING, InFlightState.DONE
 FAILED, CANCELLED = InFlightState.FAILED, InFlightState.CANCELLED
@@ -54,21 +53,6 @@ def _clean() -> Iterator[None]:
     if len(registry):
         gc.collect()
     assert len(registry) == 0
-
-
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
-async def started(awaitable: Any) -> "asyncio.Task[Any]":
-    task = asyncio.ensure_future(awaitable)
-    await settle()
-    return task
-
-
-async def taken(db: Any) -> Any:
-    return await Snapshot.from_database(db)
 
 
 def some_key(runtime_id: int = 2**63, revision: int = 1, kind: int = 7, key: Any = "k") -> Any:
@@ -96,17 +80,6 @@ def follow(key: InFlightKey) -> InFlightEntry:
     assert isinstance(led, Follower)
     entry: InFlightEntry = led.entry
     return entry
-
-
-def reading(world: World) -> Any:
-    """An input, and a query that reads it."""
-    text = world.input()
-
-    @world.query
-    async def read(db: Any, key: Any) -> Any:
-        return text.get(db, key)
-
-    return text, read
 
 
 def gated(world: World) -> DerivedIngredient:
@@ -1155,7 +1128,7 @@ def test_families_come_and_go_and_leave_nothing() -> None:
 
     async def main() -> int:
         await rounds(50)
-        return min([-await rounds(1) + await rounds(150) for _ in range(3)])
+        return min([-await rounds(1) + await rounds(80) for _ in range(3)])
 
     assert asyncio.run(main()) < 60
 

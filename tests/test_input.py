@@ -23,11 +23,6 @@ from picante.events import InputRemoved, InputSet, QueryInvalidated, RevisionBum
 from tests.oracle import Database, Value, World
 
 
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
 @dataclasses.dataclass(frozen=True)
 class Place:
     name: str

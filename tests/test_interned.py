@@ -18,11 +18,6 @@ from picante.events import RevisionBumped
 from tests.oracle import World
 
 
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
 @dataclasses.dataclass(frozen=True)
 class Point:
     x: int

@@ -48,7 +48,7 @@ if sys.version_info < (3, 12):
 # r[derived.memoization], r[cell.revalidate], r[dep.invalidation], r[revision.early-cutoff]
 @pytest.mark.parametrize("name", KINDS)
 def test_random_programs_agree_with_an_evaluation_from_scratch(name: str) -> None:
-    check(range(600), *KINDS[name])
+    check(range(300), *KINDS[name])
 
 
 @pytest.mark.slow

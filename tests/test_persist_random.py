@@ -421,7 +421,7 @@ def finely(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_random_programs_survive_saves_and_loads(tmp_path: Path, finely: None) -> None:
-    await check(range(60), tmp_path)
+    await check(range(40), tmp_path)
 
 
 async def test_random_programs_with_limits_survive_saves_and_loads(
@@ -521,7 +521,7 @@ def kill_saves(folder: Path, seed: int, times: int) -> None:
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no such signal here")
 def test_a_killed_save_leaves_a_whole_file(tmp_path: Path) -> None:
     # r[persist.save-atomic]
-    kill_saves(tmp_path, 1, 20)
+    kill_saves(tmp_path, 1, 10)
 
 
 @pytest.mark.long

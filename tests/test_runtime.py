@@ -36,11 +36,6 @@ from picante.events import (
 from tests.oracle import Database, World
 
 
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
 def drain(events: Any) -> list[Any]:
     return list(iter(events.try_recv, None))
 

@@ -17,11 +17,6 @@ from picante.events import InputSet, QueryChanged, QueryInvalidated, RevisionBum
 from tests.oracle import Value, World, settle
 
 
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
 async def reader(awaitable: Any) -> "asyncio.Task[Any]":
     """A task that has begun to await, and has come as far as it can."""
     task = asyncio.ensure_future(awaitable)
