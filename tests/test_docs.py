@@ -27,6 +27,10 @@ DOCUMENTED = [
     "picante.debug.names",
     "picante.debug.paths",
     "picante.debug.stats",
+    "picante.testing.consistency",
+    "picante.testing.outside",
+    "picante.testing.runs",
+    "picante.testing.values",
 ]
 
 

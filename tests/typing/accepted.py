@@ -1,8 +1,18 @@
 """What type checkers accept and infer of the public API. Read by type checkers only, never run."""
 
+import random
 from typing import Any, assert_type
 
 import picante
+from picante.testing import (
+    Runs,
+    assert_ran,
+    assert_reused,
+    assert_tracked,
+    assert_unmutated,
+    check_consistency,
+    record_runs,
+)
 
 
 class SourceFile(picante.Input):
@@ -143,3 +153,22 @@ async def use() -> None:
 async def open_database() -> None:
     db = picante.Database()
     assert_type(await line_count(db, SourceFile(db, "a.md", "")), int)
+
+
+def write(db: picante.Database, rng: random.Random) -> None:
+    SourceFile(db, "a.md", rng.choice("ab"))
+
+
+async def testing(db: Database, file: SourceFile) -> None:
+    expected = {line_count: 1, total: 0}
+    with assert_ran(db, {line_count: [file], total: ..., words: 1}, others=True) as runs:
+        await total(db)
+    assert_type(runs, Runs)
+    with assert_ran(db, expected), assert_reused(db, total), assert_reused(db, [total, words]):
+        await total(db)
+    with record_runs(db) as found, assert_unmutated(db), assert_tracked(allow=["clock", total]):
+        await total(db)
+    assert_type(found.ran, dict[str, int])
+    check_consistency(
+        picante.Database, [write], [total, lambda db: line_count.map(db, [file])], seed=1
+    )
