@@ -24,7 +24,7 @@ FLAGS := build/$(word 2,$(ID))/flags
 BUILT := build/$(word 2,$(ID))/built
 
 SOURCES := setup.py pyproject.toml $(wildcard picante/_core/*.pyx picante/_core/*.pxd picante/_core/*.h)
-CHECKED := picante $(wildcard examples)
+CHECKED := picante _picante_pytestplugin.py $(wildcard examples)
 
 # setup.py leaves in $(FLAGS) with which switches it built: others, or a module gone, and it has to run again.
 off = $(filter-out 0,$(strip $(1)))

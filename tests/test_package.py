@@ -83,7 +83,8 @@ def test_the_wheel_has_modules_stubs_and_licences_but_no_sources_in_c_or_cython(
     assert PurePosixPath("picante/py.typed") in ours
     stubs = {str(p.relative_to(ROOT).as_posix()) for p in (ROOT / "picante").rglob("*.pyi")}
     assert stubs == {str(n) for n in ours if n.suffix == ".pyi"}
-    assert all(n.parts[0] == "picante" or n.parts[0].endswith(".dist-info") for n in names)
+    others = [n for n in names if n.parts[0] != "picante" and not n.parts[0].endswith(".dist-info")]
+    assert others == [PurePosixPath("_picante_pytestplugin.py")]
     assert {"LICENSE-MIT", "LICENSE-APACHE"} <= {n.name for n in names}
 
 
@@ -136,3 +137,10 @@ def test_the_wheel_installs_into_an_empty_environment_and_imports(
     )
     where = run([python, "-I", "-W", "error", "-c", imports + "print(picante.__file__)"]).strip()
     assert Path(where).is_relative_to(site)
+    entry_points = next(site.glob("picante-*.dist-info")) / "entry_points.txt"
+    assert entry_points.read_text().split() == [
+        "[pytest11]",
+        "picante",
+        "=",
+        "_picante_pytestplugin",
+    ]
