@@ -97,6 +97,24 @@ class DependencyGraph:
         graph.revision = revision
         return graph
 
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str]) -> Self:
+        """A picture of what a cache file says, without a database: of memos that were stored, and what they read.
+
+        The file may come from anywhere: all of it is checked, no class is looked for, and no code runs for it.
+
+        Raises:
+            FileNotFoundError: there is none.
+            CacheCorruptError: it is damaged, or no cache file.
+            PersistenceError: the system refuses to read it.
+        """
+        from picante.debug.saved import read_graph
+
+        deps, names, revision = read_graph(path)
+        graph = cls(deps, names)
+        graph.revision = revision
+        return graph
+
     # -- what is there
 
     @property
@@ -192,15 +210,19 @@ class DependencyGraph:
         Args:
             max_nodes: take the nearest so many only.
         """
-        return self._part(self._walk(node, (self.reads, self._readers), depth), max_nodes)
+        return self._part(self._walk([node], (self.reads, self._readers), depth), max_nodes)
 
-    def reaching(self, record: DynKey, *, max_nodes: int | None = None) -> Self:
-        """All that depends on `record`, directly or not, and `record`: what a change of it may affect."""
-        return self._part(self._walk(record, (self._readers,), None), max_nodes)
+    def reaching(
+        self, *records: DynKey, depth: int | None = None, max_nodes: int | None = None
+    ) -> Self:
+        """All that depends on one of `records`, directly or not, and these: what a change of them may affect."""
+        return self._part(self._walk(records, (self._readers,), depth), max_nodes)
 
-    def reached_from(self, query: DynKey, *, max_nodes: int | None = None) -> Self:
-        """All that `query` depends on, directly or not, and `query`."""
-        return self._part(self._walk(query, (self.reads,), None), max_nodes)
+    def reached_from(
+        self, *queries: DynKey, depth: int | None = None, max_nodes: int | None = None
+    ) -> Self:
+        """All that one of `queries` depends on, directly or not, and these."""
+        return self._part(self._walk(queries, (self.reads,), depth), max_nodes)
 
     def of_kinds(self, *kinds: int) -> Self:
         """The part whose nodes are of these kinds: `graph.of_kinds(words.kind, Page.data_kind)`."""
@@ -212,6 +234,15 @@ class DependencyGraph:
         sort = {kind: self.names.sort(kind) for kind in {key.kind for key in self._nodes}}
         kept = (i for i, key in enumerate(self._nodes) if sort[key.kind] != "interned")
         return self._part(kept, None)
+
+    def by_query(self) -> Self:
+        """The large graph in small: one node for each query and each input, `words ×120`, not for each key."""
+        from picante.debug.kinds import by_query
+
+        deps, names = by_query(self)
+        graph = type(self)(deps, names)
+        graph.revision = self.revision
+        return graph
 
     def limited(self, max_nodes: int) -> Self:
         """The `max_nodes` nodes with the most edges, and what connects them."""
@@ -236,6 +267,15 @@ class DependencyGraph:
     def write_dot(self, path: str | os.PathLike[str], *, max_nodes: int | None = None) -> None:
         """Write `to_dot()` to a file: `dot -Tsvg graph.dot -o graph.svg` draws it."""
         Path(path).write_bytes(self.to_dot(max_nodes=max_nodes).encode())
+
+    def to_text(self, *, max_lines: int = 200) -> str:
+        """The graph as an outline: each query above what it read, which is indented.
+
+        What stands there already is not unfolded again, which `...` says.
+        """
+        from picante.debug.text import outline
+
+        return outline(self, max_lines)
 
     def to_svg(self, *, max_nodes: int = 500) -> str:
         """The graph as an SVG image, drawn without Graphviz: readers on the left, what they read on the right.
@@ -280,10 +320,13 @@ class DependencyGraph:
         return tuple([self._nodes[i] for each in numbers for i in dict.fromkeys(each)])
 
     def _walk(
-        self, node: DynKey, links: tuple[tuple[tuple[int, ...], ...], ...], depth: int | None
+        self,
+        nodes: Iterable[DynKey],
+        links: tuple[tuple[tuple[int, ...], ...], ...],
+        depth: int | None,
     ) -> Iterator[int]:
-        """The numbers of what can be reached from `node`, the nearest first."""
-        seen = set(self._numbers([node]))
+        """The numbers of what can be reached from `nodes`, the nearest first."""
+        seen = dict.fromkeys(self._numbers(nodes))
         queue = deque((i, 0) for i in seen)
         while queue:
             i, distance = queue.popleft()
@@ -291,7 +334,7 @@ class DependencyGraph:
             if depth is None or distance < depth:
                 for j in (j for each in links for j in each[i]):
                     if j not in seen:
-                        seen.add(j)
+                        seen[j] = None
                         queue.append((j, distance + 1))
 
     def _part(self, numbers: Iterable[int], max_nodes: int | None) -> Self:

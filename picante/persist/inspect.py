@@ -20,14 +20,21 @@ from picante.persist.format import (
     FORMAT_VERSION,
     DamagedError,
     Index,
-    SectionInfo,
     checksum_of,
     read_index,
 )
 from picante.persist.journal import MAGIC as LOG_MAGIC
-from picante.persist.show import readable
+from picante.persist.keys import RecordKeys, records_of
 
-__all__ = ["CacheReport", "LargeRecord", "LogReport", "SectionReport", "inspect", "records_of"]
+__all__ = [
+    "CacheReport",
+    "LargeRecord",
+    "LogReport",
+    "SectionReport",
+    "check",
+    "inspect",
+    "lines_of",
+]
 
 BATCH = 4096  # records that are checked at once
 
@@ -117,15 +124,19 @@ def inspect(path: Path, *, largest: int = 10) -> CacheReport | LogReport:
     data = read_limited(path)
     if data is None:
         raise FileNotFoundError(f"There is no file {os.fsdecode(path)!r}.")
-    shown = name_of(path)
     if data.startswith(LOG_MAGIC):
-        return _inspect_log(shown, data)
-    report = CacheReport(shown, len(data))
+        return _inspect_log(name_of(path), data)
+    return check(name_of(path), data, largest=largest)[0]
+
+
+def check(path: str, data: bytes, *, largest: int = 0) -> tuple[CacheReport, Index | None]:
+    """Check all of a cache file, the content of which is `data`; its index, if that could be read."""
+    report = CacheReport(path, len(data))
     try:
         index = read_index(data)
     except DamagedError as error:
         report.problems.append(str(error))
-        return report
+        return report, None
     report.revision = index.revision
     report.id = index.file_id.hex()
     report.names = [name for name, _ in index.names]
@@ -152,25 +163,11 @@ def inspect(path: Path, *, largest: int = 10) -> CacheReport | LogReport:
         shown_section.largest = best[0][0] if best else 0
         found = heapq.nlargest(largest, found + best)
     _check_records(report, data, index)
-    keys = _Keys(data, index)
+    keys = RecordKeys(data, index)
     for size, position, number, start, end in found:
         name = index.sections[position].name
         report.largest.append(LargeRecord(name, number, keys.show(position, start, end), size))
-    return report
-
-
-def records_of(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Where the records of a section begin and end, as far as there are records."""
-    at = start
-    while at < end:
-        width = {0xC4: 1, 0xC5: 2, 0xC6: 4}.get(data[at], 0)
-        first = at + 1 + width
-        if not width or first > end:
-            return
-        at = first + int.from_bytes(data[at + 1 : first], "big")
-        if at > end:
-            return
-        yield first, at
+    return report, index
 
 
 def _check_records(report: CacheReport, data: bytes, index: Index) -> None:
@@ -207,59 +204,6 @@ def _check_records(report: CacheReport, data: bytes, index: Index) -> None:
 def _add_problem(report: CacheReport, section: SectionReport, problem: str) -> None:
     section.problem = section.problem or problem
     report.problems.append(f"section {section.name}: {problem}")
-
-
-class _Keys:
-    """Texts for the keys of records."""
-
-    def __init__(self, data: bytes, index: Index) -> None:
-        self.data = data
-        self.index = index
-        self.names = [name for name, _ in index.names]
-        self.by_kind = {each.kind: each for each in index.sections}
-        self.by_name = {each.name: position for position, each in enumerate(index.sections)}
-        self.interned: dict[int, list[tuple[int, int]]] = {}
-
-    def show(self, position: int, start: int, end: int) -> str:
-        """The key of a record, or the value of an interned one."""
-        if self.index.sections[position].type == "interned":
-            return self._readable(start, end)
-        head = self.data[start] if start < end else 0xFF
-        width = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}.get(head, 0)
-        if head >= 0x80 and not width:
-            return "?"
-        first = start + 1 + width
-        size = int.from_bytes(self.data[start + 1 : first], "big") if width else head
-        return self._readable(first, min(first + size, end))
-
-    def _readable(self, start: int, end: int) -> str:
-        return readable(self.data[start:end], self.names, self._handle)
-
-    def _handle(self, kind: int, number: int) -> str:
-        """A handle by what was interned for it, if that stands in the file, too."""
-        section = self.by_kind.get(kind)
-        name = f"kind_{kind:08x}" if section is None else section.name
-        position = self._keys_of(section)
-        if position is not None:
-            places = self.interned.get(position)
-            if places is None:
-                first = self.index.offsets()[position]
-                last = first + self.index.sections[position].size
-                places = self.interned[position] = list(records_of(self.data, first, last))
-            if number < len(places):
-                content = readable(self.data[slice(*places[number])], self.names, None)
-                return f"{name.rpartition('.')[2]}({content})"
-        return f"{name.rpartition('.')[2]}#{number}"
-
-    def _keys_of(self, section: SectionInfo | None) -> int | None:
-        if section is None:
-            return None
-        if section.type == "interned":
-            return self.by_name[section.name]
-        position = self.by_name.get(f"{section.name}.keys")
-        if position is None or self.index.sections[position].type != "interned":
-            return None
-        return position
 
 
 def _inspect_log(path: str, data: bytes) -> LogReport:
