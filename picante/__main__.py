@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from picante.commands import graph, inspect
+from picante.commands import graph, inspect, report
 
 __all__ = ["main"]
 
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Tools for picante. `python -m picante COMMAND --help` says more about each.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (inspect, graph):
+    for module in (inspect, graph, report):
         module.add(commands)
     options = parser.parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):

@@ -79,7 +79,12 @@ def test_the_wheel_has_modules_stubs_and_licences_but_no_sources_in_c_or_cython(
     with zipfile.ZipFile(wheel) as archive:
         names = [PurePosixPath(name) for name in archive.namelist()]
     ours = [n for n in names if n.parts[0] == "picante"]
-    assert {n.suffix for n in ours if n.name != "py.typed"} <= {".py", ".pyi", ".so", ".pyd"}
+    parts = {".html", ".css", ".js"}  # of the page that shows a profile
+    page = {str(n) for n in ours if n.suffix in parts}
+    report = ROOT / "picante/report"
+    assert page == {f"picante/report/{p.name}" for p in report.iterdir() if p.suffix in parts}
+    others = {n.suffix for n in ours if str(n) not in page and n.name != "py.typed"}
+    assert others <= {".py", ".pyi", ".so", ".pyd"}
     assert PurePosixPath("picante/py.typed") in ours
     stubs = {str(p.relative_to(ROOT).as_posix()) for p in (ROOT / "picante").rglob("*.pyi")}
     assert stubs == {str(n) for n in ours if n.suffix == ".pyi"}

@@ -21,7 +21,7 @@ from picante.debug.names import Sort, cells, shortened
 if TYPE_CHECKING:
     from picante.debug.graph import DependencyGraph
 
-__all__ = ["svg"]
+__all__ = ["Point", "columns", "route", "svg", "way"]
 
 WIDEST: Final = 44
 """Labels are cut in the middle beyond so many columns; the title has all of it."""
@@ -76,7 +76,7 @@ def svg(graph: DependencyGraph) -> str:
     texts = [shortened(label, WIDEST) for label in labels]
     widths = [cells(text) * CELL + 2 * PADDING for text in texts]
     layout = layered([[place[j] for j in graph.reads[i]] for i in order])
-    columns, right = _columns(layout, widths)
+    placed, right = columns(layout, widths)
     names = graph.names
     sorts = [names.sort(graph.nodes[i].kind) for i in order]
     used: list[Sort] = [sort for sort in LEGEND if sort in sorts]
@@ -94,12 +94,13 @@ def svg(graph: DependencyGraph) -> str:
         *legend,
     ]
     column = {
-        node: ends for layer, ends in zip(layout.layers, columns, strict=True) for node in layer
+        node: ends for layer, ends in zip(layout.layers, placed, strict=True) for node in layer
     }
     y = [each + HEAD + MARGIN + BOX / 2 for each in layout.y]
     for i, j, joints, back in layout.edges:
-        points = _way([i, *joints, j], column, widths, y, back)
-        lines.append(_edge(points, back, f"{labels[i]} reads {labels[j]}"))
+        points = way([i, *joints, j], column, widths, y, back)
+        classes = "edge back" if back else "edge"
+        lines.append(_path(route(points), classes, f"{labels[i]} reads {labels[j]}"))
     for node, position in place.items():
         if node in graph.reads[node]:
             right_side = column[position][0] + widths[position]
@@ -110,27 +111,27 @@ def svg(graph: DependencyGraph) -> str:
     return "\n".join(lines)
 
 
-def _columns(layout: Layout, widths: list[float]) -> tuple[list[tuple[float, float]], float]:
+def columns(layout: Layout, widths: list[float]) -> tuple[list[tuple[float, float]], float]:
     """Where each layer's column begins and ends, layer 0 at the right; and where the last one ends."""
     crowds = [0] * len(layout.layers)
     number = {node: n for n, layer in enumerate(layout.layers) for node in layer}
     for i, j, _, _ in layout.edges:
         crowds[min(number[i], number[j])] += 1
-    columns: list[tuple[float, float]] = []
+    placed: list[tuple[float, float]] = []
     left = MARGIN
     for n in range(len(layout.layers) - 1, -1, -1):
         inner = max((widths[node] for node in layout.layers[n] if node < len(widths)), default=0.0)
-        columns.append((left, left + inner))
+        placed.append((left, left + inner))
         # Steep edges are hard to follow: the more of them, the wider the gap to the next column.
         left += inner + min(160.0, 56.0 + 1.5 * (crowds[n - 1] if n else 0))
-    return columns[::-1], columns[-1][1] if columns else MARGIN
+    return placed[::-1], placed[-1][1] if placed else MARGIN
 
 
 Point: TypeAlias = tuple[float, float]
 
 
-def _way(
-    way: list[int],
+def way(
+    nodes: list[int],
     column: dict[int, tuple[float, float]],
     widths: list[float],
     y: list[float],
@@ -138,13 +139,13 @@ def _way(
 ) -> list[Point]:
     """The points of an edge: a straight stretch in each column that it touches, a curve between two columns."""
     points: list[Point] = []
-    for position, node in enumerate(way):
+    for position, node in enumerate(nodes):
         left, right = column[node]
         # A node is often narrower than its column: there the edge runs straight on, or it would cross other nodes.
         side = left + widths[node] if node < len(widths) else right
         if position == 0:
             points += [(left, y[node])] * 2 if back else [(side, y[node]), (right, y[node])]
-        elif position == len(way) - 1:
+        elif position == len(nodes) - 1:
             points += [(right, y[node]), (side, y[node])] if back else [(left, y[node])] * 2
         else:
             points += (
@@ -153,7 +154,8 @@ def _way(
     return points
 
 
-def _edge(points: list[Point], back: bool, title: str) -> str:
+def route(points: list[Point]) -> str:
+    """The path through these points: straight in columns, curved between them."""
     path = f"M{points[0][0]:.1f} {points[0][1]:.1f}"
     for step, ((x0, y0), (x1, y1)) in enumerate(pairwise(points)):
         if step % 2:
@@ -161,7 +163,7 @@ def _edge(points: list[Point], back: bool, title: str) -> str:
             path += f" C{x0 + bend:.1f} {y0:.1f} {x1 - bend:.1f} {y1:.1f} {x1:.1f} {y1:.1f}"
         elif x0 != x1:
             path += f" H{x1:.1f}"
-    return _path(path, "edge back" if back else "edge", title)
+    return path
 
 
 def _loop(x: float, y: float, title: str) -> str:
