@@ -8,6 +8,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+KIND ?= native
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -37,10 +38,10 @@ ifneq ($(words $(MODULES)),$(words $(wildcard $(MODULES))))
 STALE := FORCE
 endif
 
-.PHONY: help demo test lint bench build clean FORCE
+.PHONY: help demo test lint bench build profile clean FORCE
 
 help: ## say what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo '  Variables: PYTHON=$(PYTHON) VENV=$(VENV) ARGS=$(ARGS)'
 
 demo: $(BUILT) $(DID)/installed ## analyse the imports of the standard library, incrementally
@@ -61,6 +62,18 @@ bench: $(DID)/needs-dev-bench $(BUILT) $(DID)/installed ## measure, and print ra
 build: $(DID)/needs-dev ## make the wheel and the sdist in dist/
 	rm -rf dist
 	$(PY) -m build --no-isolation --outdir dist
+
+# In a folder of its own, so that the build that one works with stays as it is. `tar` keeps the times of the sources.
+profile: $(DID)/needs-dev ## build for perf and callgrind, with the lines of .pyx files (KIND=trace: cProfile, coverage)
+	@case $(KIND) in native|trace) ;; *) echo 'KIND is native or trace, not $(KIND)'; exit 1;; esac
+	@mkdir -p build/profile/$(KIND)
+	@find build/profile/$(KIND)/picante -name '*.p[yx]*' -type f -delete 2>/dev/null || true
+	tar --exclude='*.so' --exclude='*.c' --exclude=__pycache__ -cf - setup.py pyproject.toml README.md LICENSE-* picante \
+	    examples tests benchmarks | tar -xpf - -C build/profile/$(KIND)
+	cd build/profile/$(KIND) && env -u PICANTE_DEBUG -u PICANTE_SANITIZE -u PICANTE_ANNOTATE -u PICANTE_TRACE \
+	    $(if $(filter trace,$(KIND)),PICANTE_TRACE=1,PICANTE_DEBUG=lines) \
+	    $(abspath $(PY)) setup.py --quiet build_ext --inplace
+	@echo 'Run with PYTHONPATH=$(abspath build/profile/$(KIND)); docs/profiling.md says what then.'
 
 clean: ## remove all that is built, keep the environments
 	rm -rf build dist *.egg-info .benchmarks .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

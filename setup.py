@@ -7,6 +7,7 @@ built by compilers that we have never seen: there they stay warnings.
 Variables, where ``""`` and ``"0"`` mean off (CONTRIBUTING.md says what each is good for):
 
 PICANTE_DEBUG     no optimisation, debug symbols, assertions, the C macro ``PICANTE_DEBUG``
+                  (``=lines``: optimised, with symbols that lead to the lines of the ``.pyx`` files, for ``perf``)
 PICANTE_TRACE     profiling and line tracing; the C lies beside its source, where ``Cython.Coverage`` looks
 PICANTE_ANNOTATE  an HTML page beside each generated C file: what each line costs
 PICANTE_SANITIZE  assertions, address and undefined-behaviour sanitizers (or those named: ``address``)
@@ -24,6 +25,8 @@ from setuptools.command.build_ext import build_ext
 SWITCHES = ("PICANTE_DEBUG", "PICANTE_TRACE", "PICANTE_ANNOTATE", "PICANTE_SANITIZE")
 VALUES = [os.environ.get(name, "").strip() for name in SWITCHES]
 DEBUG, TRACE, ANNOTATE, SANITIZE = VALUES = ["" if value == "0" else value for value in VALUES]
+LINES = DEBUG == "lines"
+DEBUG = "" if LINES else DEBUG
 
 CORE = Path("picante", "_core")
 ABI = sysconfig.get_config_var("SOABI") or sys.implementation.cache_tag
@@ -46,6 +49,7 @@ if TRACE:  # from 3.13 on Cython would use sys.monitoring, where Cython.Coverage
 # For gcc and clang.
 C_FLAGS = ["-Wall", "-Wextra", "-Wno-unused-function"]  # Cython leaves helpers behind
 C_FLAGS += ["-O0", "-g", "-UNDEBUG", "-U_FORTIFY_SOURCE"] if DEBUG else ["-O3", "-g0"]
+C_FLAGS += ["-g", "-fno-omit-frame-pointer"] if LINES else []
 if not (DEBUG or SANITIZE):
     MACROS += [("CYTHON_WITHOUT_ASSERTIONS", "1")]
     C_FLAGS += ["-Wno-unused-variable"]  # what only an assertion uses
@@ -87,6 +91,7 @@ class BuildExt(build_ext):
             build_dir=None if TRACE else str(BUILD / "c"),
             compiler_directives=DIRECTIVES,
             annotate=bool(ANNOTATE),
+            emit_linenums=LINES,
             force=self.force,
             nthreads=self.parallel,
         )

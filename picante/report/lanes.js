@@ -1,7 +1,7 @@
 // The picture of the timeline: a row for each depth of each track, drawn on a canvas. What is narrower than a pixel is drawn once for
 // each pixel, found by binary search, so that a view of 100,000 runs costs what one of a thousand does.
 
-const ROW = 19, BOX = 16, HEAD = 20, RULER = 24, CHARACTER = 6.7;
+const ROW = 19, BOX = 16, RULER = 24, CHARACTER = 6.7;
 const OUTCOME_HUES = { new: 212, equal: 145, failed: 4, cancelled: 275, no_result: 40, running: 185 };
 
 class Lanes {
@@ -34,16 +34,17 @@ class Lanes {
       deepest[runs.track[i]] = Math.max(deepest[runs.track[i]], depths[i] + 1);
       stack.push(runs.start[i] + runs.duration[i]);
     }
+    const head = (this.head = data.tracks.length > 8 ? 13 : 20); // many tracks are tasks, and shown closer together
     let y = RULER, row = 0;
     this.heads = [];
     this.firstRow = [];
     this.rowY = [];
     data.tracks.forEach((name, track) => {
       this.heads.push({ name, y });
-      y += HEAD;
+      y += head;
       this.firstRow.push(row);
       for (let depth = 0; depth < deepest[track]; depth++, row++, y += ROW) this.rowY.push(y);
-      y += 4;
+      y += head > 15 ? 4 : 1;
     });
     this.height = y + 4;
     this.rowOf = (run) => this.firstRow[runs.track[run]] + depths[run];
@@ -163,10 +164,10 @@ class Lanes {
       if (y > this.shown) break;
       if (y > RULER - ROW) this.drawRow(pen, row, y);
     }
-    pen.font = "600 11px system-ui, sans-serif";
+    pen.font = `600 ${this.head > 15 ? 11 : 9}px system-ui, sans-serif`;
     pen.fillStyle = this.theme.soft;
     for (const { name, y } of this.heads) {
-      if (y - top > 0 && y - top < this.shown) pen.fillText(name, 6, y - top + HEAD / 2 + 1);
+      if (y - top > 0 && y - top < this.shown) pen.fillText(name, 6, y - top + this.head / 2 + 1);
     }
     this.drawRuler(pen);
     this.drawSelected(pen, top);
@@ -184,19 +185,20 @@ class Lanes {
     pen.fillStyle = this.theme.grid;
     for (const [at] of this.ticks()) pen.fillRect(Math.round(this.x(at)), RULER, 1, this.shown);
     const shown = this.changesShown();
+    const { time: when } = this.model.data.changes;
     if (shown.length > this.width / 12) return; // they would hide what they should explain
     pen.fillStyle = this.theme.accent;
     pen.globalAlpha = 0.35;
-    for (const at of shown) pen.fillRect(Math.round(this.x(at)), RULER, 1, this.shown);
+    for (const each of shown) pen.fillRect(Math.round(this.x(when[each])), RULER, 1, this.shown);
     pen.globalAlpha = 1;
   }
 
-  /** When inputs were changed within the view. */
+  /** What was changed within the view, in order. */
   changesShown() {
     const at = (each) => this.model.data.changes.time[this.changes[each]];
     const first = firstWhere(0, this.changes.length, (each) => at(each) >= this.from);
     const end = firstWhere(first, this.changes.length, (each) => at(each) > this.to);
-    return this.changes.slice(first, end).map((each) => this.model.data.changes.time[each]);
+    return this.changes.slice(first, end);
   }
 
   drawRuler(pen) {
@@ -215,8 +217,8 @@ class Lanes {
     }
     pen.fillStyle = this.theme.accent;
     let last = -9;
-    for (const at of this.changesShown()) {
-      const x = this.x(at);
+    for (const each of this.changesShown()) {
+      const x = this.x(this.model.data.changes.time[each]);
       if (x < last + 7) continue;
       last = x;
       pen.beginPath();

@@ -20,7 +20,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
-from picante.report.data import checked
+from picante.report.data import TIMES, checked
 from picante.report.overview import overview
 
 __all__ = ["render", "write_report"]
@@ -56,9 +56,13 @@ QUERY_COLUMNS: Final[tuple[Column, ...]] = (
     ("equal", "equal", "runs with the same result as before (early cutoff)"),
     ("failures", "failed", "runs that raised"),
     ("cancellations", "cancelled", "runs that were cancelled"),
+    ("no_results", "no result", "runs that ended without a result"),
+    ("adoptions", "adopted", "earlier results that were taken over, so that nothing ran"),
     ("own", "own time", "ran itself, without what it awaited"),
     ("total", "total time", "ran, with what it awaited"),
     ("waiting", "waiting", "under way, but nothing of it was running"),
+    ("following", "following", "waited for the same computation in another task"),
+    ("verifying", "verifying", "looked whether its dependencies are as they were"),
     ("saved", "saved", "an estimate: hits and verifications at the mean cost of a run"),
     ("size", "size", "bytes of its memos, where that was asked for"),
 )
@@ -70,8 +74,16 @@ INPUT_COLUMNS: Final[tuple[Column, ...]] = (
     ("removes", "removed", "records that were removed"),
     ("dependents", "dependents", "the most readers that one record has had"),
 )  # fmt: skip
-TIMES: Final = {"own", "total", "waiting", "saved"}
-KINDS: Final = {"query": "query", "input": "input", "interned": "interned", "unknown": "unknown"}
+RARE: Final = {
+    "failures",
+    "cancellations",
+    "no_results",
+    "adoptions",
+    "following",
+    "verifying",
+    "size",
+}
+"""Columns that are left out where all would be zero."""
 
 
 def write_report(trace: object, path: str | os.PathLike[str]) -> None:
@@ -103,6 +115,7 @@ def render(data: Mapping[str, Any]) -> str:
         "queries": _queries(data, ("query", "unknown"), QUERY_COLUMNS),
         "inputs": _queries(data, ("input", "interned"), INPUT_COLUMNS),
         "longest": _longest(dict(data)),
+        "changes": _changes(data),
         "overview": overview(dict(data)) or "<p>No query was seen to read anything.</p>",
         "glossary": _glossary(),
         "data": as_data(data),
@@ -262,8 +275,7 @@ def _queries(data: Mapping[str, Any], kinds: Sequence[str], columns: Sequence[Co
     found.sort(key=lambda pair: -pair[1][rank])
     if not found:
         return "<p>None.</p>"
-    if all(query["size"] is None for _, query in found):
-        columns = [each for each in columns if each[0] != "size"]
+    columns = [each for each in columns if each[0] not in RARE or any(q[each[0]] for _, q in found)]
     name = "queries" if "query" in kinds else "inputs"
     caption = "Queries" if "query" in kinds else "Inputs and interned values"
     rows = [
@@ -307,6 +319,28 @@ def _longest(data: dict[str, Any]) -> str:
         "<th scope=col class=number>duration</th>"
     )
     return _table("longest", head, rows, f"The {len(order)} runs with the most time of their own")
+
+
+def _changes(data: Mapping[str, Any]) -> str:
+    changes, labels = data["changes"], data["nodes"]["label"]
+    n = len(changes["time"])
+    if not n:
+        return "<p>Nothing was changed.</p>"
+    order = sorted(range(n), key=lambda i: changes["time"][i])[:MAX_ROWS]
+    rows = [
+        f"<tr><th scope=row>{escape(labels[node]) if (node := changes['node'][i]) >= 0 else ''}</th>"
+        f"<td>{escape(data['change_kinds'][changes['kind'][i]])}</td>"
+        f"<td class=number>{time_text(changes['time'][i])}</td>"
+        f"<td class=number>{changes['revision'][i]:,}</td></tr>"
+        for i in order
+    ]
+    head = (
+        "<th scope=col>record</th><th scope=col>change</th>"
+        "<th scope=col class=number>at</th><th scope=col class=number>revision</th>"
+    )
+    shown = "" if n <= MAX_ROWS else f", the first {MAX_ROWS:,} of which are listed"
+    table = _table("changes", head, rows, "What was done from outside")
+    return f"<details><summary>{n:,} changes{shown}</summary>{table}</details>"
 
 
 def _reason(data: Mapping[str, Any], run: int) -> str:

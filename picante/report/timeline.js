@@ -39,7 +39,7 @@ class Timeline extends Lanes {
     else if (this.end(run) < this.from || start[run] > this.to) this.view(middle - span / 2, middle + span / 2);
     const y = this.rowY[this.rowOf(run)];
     const top = this.lanes.scrollTop;
-    if (y < top + RULER + HEAD) this.lanes.scrollTop = y - RULER - HEAD;
+    if (y < top + RULER + this.head) this.lanes.scrollTop = y - RULER - this.head;
     else if (y > top + this.shown - ROW) this.lanes.scrollTop = y - this.shown + 2 * ROW;
     this.redraw();
   }
@@ -65,17 +65,37 @@ class Timeline extends Lanes {
     return k < list.length && this.x(this.model.runs.start[list[k]]) <= x + 2 ? list[k] : -1;
   }
 
+  /** What the tip says of a place: of a run, or of a change where the ruler marks one. */
+  about(x, y) {
+    const { runs, data } = this.model;
+    if (y < RULER) {
+      const distance = (each) => Math.abs(this.x(data.changes.time[each]) - x);
+      const near = this.changesShown().filter((each) => distance(each) < 7);
+      if (!near.length) return null;
+      const each = near.reduce((a, b) => (distance(b) < distance(a) ? b : a));
+      const node = data.changes.node[each];
+      const more = near.length > 1 ? `, and ${number(near.length - 1)} more here` : "";
+      return [
+        node < 0 ? "" : this.model.label(node),
+        `${data.change_kinds[data.changes.kind[each]]} at ${time(data.changes.time[each])}, revision ${data.changes.revision[each]}${more}`,
+        "",
+      ];
+    }
+    const run = this.hit(x, y);
+    if (run < 0) return null;
+    return [
+      this.model.label(runs.node[run]),
+      `${time(runs.duration[run])}, own ${time(runs.own[run])}, ${this.model.outcome(run).replace("_", " ")}`,
+      this.model.reason(run),
+    ];
+  }
+
   hover(event) {
     const box = this.canvas.getBoundingClientRect();
-    const run = this.hit(event.clientX - box.left, event.clientY - box.top);
-    this.tip.hidden = run < 0;
-    if (run < 0) return;
-    const { runs } = this.model;
-    this.tip.replaceChildren(
-      make("strong", {}, this.model.label(runs.node[run])),
-      `${time(runs.duration[run])}, own ${time(runs.own[run])}, ${this.model.outcome(run).replace("_", " ")}`,
-      make("div", { class: "hint" }, this.model.reason(run)),
-    );
+    const texts = this.about(event.clientX - box.left, event.clientY - box.top);
+    this.tip.hidden = !texts;
+    if (!texts) return;
+    this.tip.replaceChildren(make("strong", {}, texts[0]), texts[1], make("div", { class: "hint" }, texts[2]));
     const x = Math.min(event.clientX + 14, window.innerWidth - this.tip.offsetWidth - 8);
     const y = event.clientY + 18 + this.tip.offsetHeight > window.innerHeight
       ? event.clientY - this.tip.offsetHeight - 10 : event.clientY + 18;
