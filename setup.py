@@ -96,8 +96,8 @@ class BuildExt(build_ext):
             nthreads=self.parallel,
         )
         werror = (
-            ["-Werror"] if self.strict and not SANITIZE else []
-        )  # sanitizers cause false alarms
+            ["-Werror"] if self.strict and not (SANITIZE or TRACE) else []
+        )  # sanitizers and line tracing cause false alarms
         for extension, c in zip(self.extensions, translated, strict=True):
             extension.sources, extension.depends = c.sources, c.depends
             extension.define_macros += MACROS
