@@ -31,6 +31,7 @@ DOCUMENTED = [
     "picante.testing.outside",
     "picante.testing.runs",
     "picante.testing.values",
+    "picante.report.page",
 ]
 
 

@@ -180,6 +180,16 @@ def test_an_empty_profile_has_a_page() -> None:
     assert "Nothing stood out." in elements.texts["p"]
 
 
+def test_what_is_not_known_is_left_empty() -> None:
+    trace = made_up(10)
+    raw = trace["picante"]
+    raw["totals"]["saved"] = None
+    raw["queries"][0]["saved"] = raw["queries"][0]["own"] = None
+    elements = Elements(page_of(trace))
+    assert "" in elements.texts["td"]
+    assert data_in(page_of(trace))["queries"][0]["saved"] is None
+
+
 # --- Whatever a trace says ----------------------------------------------------------------------------
 
 

@@ -147,9 +147,9 @@ def checked(data: object) -> dict[str, Any]:
         "n_events": _count(raw.get("n_events", 0), "n_events"),
         "dropped": _count(raw.get("dropped", 0), "dropped"),
         "totals": {
-            name: _number(value, "totals")
+            name: _number(value, "totals", signed=True)
             for name, value in _object(raw.get("totals", {}), "totals").items()
-            if name in COUNTS or name in TIMES
+            if (name in COUNTS or name in TIMES) and value is not None
         },
         "queries": queries,
         "nodes": nodes,
@@ -182,7 +182,7 @@ def _query(raw: object) -> dict[str, Any]:
         "kind": sort if sort in SORTS else "unknown",
         "size": None if size is None else _count(size, "queries.size"),
         **{each: _count(data.get(each, 0), f"queries.{each}") for each in COUNTS},
-        **{each: _number(data.get(each, 0), f"queries.{each}", signed=True) for each in TIMES},
+        **{each: _known(data.get(each, 0), f"queries.{each}") for each in TIMES},
     }
 
 
@@ -259,6 +259,10 @@ def _number(value: Any, where: str, *, signed: bool = False) -> float:
     if type(value) not in (int, float) or not (-GREATEST if signed else 0) <= value <= GREATEST:
         raise TraceError(f"`{where}` has something that is no number")
     return round(value, 3)  # type: ignore[no-any-return]  # an int or a float
+
+
+def _known(value: Any, where: str) -> float | None:
+    return None if value is None else _number(value, where, signed=True)
 
 
 def _count(value: Any, where: str) -> int:

@@ -41,7 +41,9 @@ def overview(data: dict[str, Any]) -> str:
         if cause >= 0:
             caused[kind_of[node], kind_of[cause]] += 1
     pairs = dict.fromkeys([*read, *caused])
-    used = sorted({each for pair in pairs for each in pair}, key=lambda q: -queries[q]["own"])
+    used = sorted(
+        {each for pair in pairs for each in pair}, key=lambda q: -(queries[q]["own"] or 0)
+    )
     used = sorted(used[:MAX_QUERIES], key=lambda q: (queries[q]["name"], q))
     if not used:
         return ""

@@ -161,14 +161,12 @@ def time_text(microseconds: float) -> str:
     return f"{'-' if microseconds < 0 else ''}{shown:,.{digits}f} {unit}"
 
 
-def size_text(size: int | None) -> str:
+def size_text(size: int) -> str:
     """Bytes with a unit.
 
-    >>> size_text(None), size_text(1023), size_text(123_456)
-    ('', '1,023 B', '121 kB')
+    >>> size_text(1023), size_text(123_456)
+    ('1,023 B', '121 kB')
     """
-    if size is None:
-        return ""
     if size < 1024:
         return f"{size:,} B"
     kilo = size / 1024
@@ -272,7 +270,7 @@ def _queries(data: Mapping[str, Any], kinds: Sequence[str], columns: Sequence[Co
     found = [
         (number, query) for number, query in enumerate(data["queries"]) if query["kind"] in kinds
     ]
-    found.sort(key=lambda pair: -pair[1][rank])
+    found.sort(key=lambda pair: -(pair[1][rank] or 0))
     if not found:
         return "<p>None.</p>"
     columns = [each for each in columns if each[0] not in RARE or any(q[each[0]] for _, q in found)]
@@ -291,7 +289,9 @@ def _queries(data: Mapping[str, Any], kinds: Sequence[str], columns: Sequence[Co
 
 
 def _cell(key: str, value: Any) -> str:
-    if key in TIMES:
+    if value is None:
+        text = ""
+    elif key in TIMES:
         text = time_text(value)
     elif key == "size":
         text = size_text(value)
