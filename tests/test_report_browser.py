@@ -288,6 +288,16 @@ def test_tables_are_sorted_and_filtered(report: Page) -> None:
     assert report.run("document.getElementById('page').value") == "276 to 300 of 300"
     report.run("document.querySelector('#queries tbody button').click()")
     assert all(each.startswith("parse(") for each in column("longest", 0))
+    why: list[str] = report.run(
+        "[...document.querySelectorAll('#why li')].map(each => each.textContent)"
+    )
+    assert {each.partition(" ")[2] for each in why} == {
+        "computed for the first time",
+        "a dependency has another outcome: words",
+    }
+    assert sum(int(each.partition(" ")[0]) for each in why) == report.run(
+        "picanteReport.table.order.length"
+    )
     failed = (
         "[...document.getElementById('runs-outcome').options].find(o => o.text === 'failed').value"
     )

@@ -148,7 +148,30 @@ class RunTable {
       found.push(i);
     }
     this.order = Uint32Array.from(found);
+    this.summarize();
     this.sort();
+  }
+
+  /** Why the runs that are listed were necessary, taken together. */
+  summarize() {
+    const { model } = this;
+    const { runs, data } = model;
+    const counts = new Map();
+    for (const i of this.order) {
+      const cause = runs.cause[i] < 0 ? -1 : data.nodes.query[runs.cause[i]];
+      const key = runs.reason[i] * (data.queries.length + 1) + cause + 1;
+      counts.set(key, (counts.get(key) || 0) + 1);
+    }
+    const most = [...counts].sort((a, b) => b[1] - a[1]);
+    const items = most.slice(0, 6).map(([key, n]) => {
+      const cause = (key % (data.queries.length + 1)) - 1;
+      const text = data.reason_texts[Math.floor(key / (data.queries.length + 1))];
+      return make("li", {}, make("strong", {}, number(n)), ` ${text}`,
+        cause < 0 ? null : ": ", cause < 0 ? null : make("span", { class: "mono" }, data.queries[cause].short));
+    });
+    const rest = most.slice(6).reduce((sum, [, n]) => sum + n, 0);
+    if (rest) items.push(make("li", {}, make("strong", {}, number(rest)), " for other reasons"));
+    $("why").replaceChildren(...items);
   }
 
   sort() {
