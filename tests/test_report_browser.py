@@ -316,9 +316,9 @@ def test_a_run_leads_back_to_the_change_that_made_it_necessary(page: Page, tmp_p
     raw = trace["picante"]
     raw["queries"] = raw["queries"][:2] + raw["queries"][4:5]
     raw["nodes"] = {
-        "query": [0, 1, 2],
-        "key": ["", "", ""],
-        "label": ["site()", "title()", "Page('a')"],
+        "query": [0, 1, 2, 2],
+        "key": ["", "", "", ""],
+        "label": ["site()", "title()", "Page('a').text", "Page('a')"],
     }
     raw["runs"] = {
         "node": [1, 0],
@@ -336,7 +336,12 @@ def test_a_run_leads_back_to_the_change_that_made_it_necessary(page: Page, tmp_p
     }
     raw["steps"] = {"run": [], "start": [], "duration": []}
     raw["edges"] = {"reader": [0, 1], "dep": [1, 2], "count": [1, 1]}
-    raw["changes"] = {"time": [3.0], "kind": [0], "node": [2], "revision": [7]}
+    raw["changes"] = {
+        "time": [1.0, 2.0, 3.0, 30.0],
+        "kind": [0, 1, 0, 0],
+        "node": [3, 3, 3, 3],
+        "revision": [6, 6, 7, 8],
+    }
     raw["errors"], raw["advice"] = [], []
     write_report(trace, tmp_path / "report.html")
     page.open(tmp_path / "report.html", ready=READY)
@@ -353,7 +358,7 @@ def test_a_run_leads_back_to_the_change_that_made_it_necessary(page: Page, tmp_p
     page.run("document.querySelectorAll('#around .box')[1].focus()")
     page.press("Enter")
     assert page.run("picanteReport.model.selected") == 0
-    assert page.run(around) == ["title()", "site()", "Page('a')"]
+    assert page.run(around) == ["title()", "site()", "Page('a').text"]
     assert not page.errors
 
 

@@ -22,7 +22,7 @@ from picante.profile.sizes import measure
 from picante.profile.stats import Node, QueryStats, SortKey, collect, merge
 from picante.profile.table import table
 from picante.profile.timeline import Run, Timeline
-from picante.profile.trace import write_trace
+from picante.profile.trace import make_trace, write_trace
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -124,8 +124,19 @@ class Profile:
 
     def to_chrome_trace(self, path: str | PathLike[str]) -> None:
         """Write the runs as a trace that Perfetto (ui.perfetto.dev), speedscope and `python -m picante report` open."""
-        write_trace(
-            Path(path),
+        write_trace(Path(path), self._trace())
+
+    def report(self, path: str | PathLike[str]) -> None:
+        """Write an HTML page with all of it, for any browser: timeline, tables, graph, and why each run was necessary.
+
+        The page loads nothing, so it can be sent as it is.
+        """
+        from picante.report import write_report
+
+        write_report(self._trace(events=False), path)
+
+    def _trace(self, *, events: bool = True) -> dict[str, Any]:
+        return make_trace(
             self._timeline,
             self._stats,
             self._nodes,
@@ -138,6 +149,7 @@ class Profile:
                 "n_events": self.n_events,
                 "dropped": self.dropped,
             },
+            events=events,
         )
 
 
@@ -287,6 +299,10 @@ class Profiler:
     def to_chrome_trace(self, path: str | PathLike[str]) -> None:
         """See `Profile.to_chrome_trace`."""
         self.profile.to_chrome_trace(path)
+
+    def report(self, path: str | PathLike[str]) -> None:
+        """See `Profile.report`."""
+        self.profile.report(path)
 
 
 def _kinds(recording: Recording, firsts: list[int], nodes: list[Node]) -> list[int]:

@@ -21,7 +21,7 @@ from picante.profile.stats import Node, QueryStats
 from picante.profile.timeline import Run, Timeline
 from picante.profile.tracks import lay_out
 
-__all__ = ["VERSION", "write_trace"]
+__all__ = ["VERSION", "make_trace", "write_trace"]
 
 VERSION: Final = 1
 """Of what stands under `picante`."""
@@ -64,8 +64,7 @@ COUNTS: Final = (
 TOTALS: Final = (*COUNTS[1:12], "own", "verifying", "saved")
 
 
-def write_trace(
-    path: Path,
+def make_trace(
     timeline: Timeline,
     stats: Sequence[QueryStats],
     nodes: Sequence[Node],
@@ -74,12 +73,14 @@ def write_trace(
     threads: Sequence[str],
     errors: Sequence[tuple[int, str]],
     head: dict[str, Any],
-) -> None:
-    """Write the file; an existing one is replaced once the new one is complete."""
+    events: bool = True,
+) -> dict[str, Any]:
+    """The object that the file holds; without what only viewers need, where `events` is false."""
     placed, track_threads = lay_out(timeline.runs)
     names = _track_names(track_threads, threads)
-    trace = {
-        "traceEvents": list(_events(timeline, nodes, placed, names, head["title"])),
+    shown = _events(timeline, nodes, placed, names, head["title"]) if events else ()
+    return {
+        "traceEvents": list(shown),
         "displayTimeUnit": "ns",
         "picante": {
             "version": VERSION,
@@ -117,6 +118,10 @@ def write_trace(
             "advice": _advice(advice, stats),
         },
     }
+
+
+def write_trace(path: Path, trace: dict[str, Any]) -> None:
+    """Write the file; an existing one is replaced once the new one is complete."""
     text = json.dumps(trace, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:

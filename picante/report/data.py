@@ -35,7 +35,9 @@ COUNTS: Final = (
     ),
     *("no_results", "adoptions", "reads", "sets", "same_sets", "removes", "dependents"),
 )
-TIMES: Final = ("own", "total", "waiting", "following", "verifying", "saved")
+TIMES: Final = (
+    *("own", "total", "waiting", "following", "verifying", "mean", "saved", "longest_step"),
+)
 SORTS: Final = ("query", "input", "interned", "unknown")
 SEVERITIES: Final = ("high", "medium", "low")
 

@@ -15,7 +15,6 @@ class Model {
     this.stepsOf = grouped(data.steps.run.length, this.nRuns, (i) => data.steps.run[i]);
     this.readsOf = grouped(data.edges.reader.length, this.nNodes, (i) => data.edges.reader[i]);
     this.readersOf = grouped(data.edges.dep.length, this.nNodes, (i) => data.edges.dep[i]);
-    this.changesOf = grouped(data.changes.node.length, this.nNodes, (i) => data.changes.node[i]);
     this.errors = new Map(data.errors);
     this.lowered = null;
     this.selected = -1;
@@ -56,12 +55,20 @@ class Model {
     return -1;
   }
 
+  /** The change that gave a node another outcome before a time, or -1: one of the node, of its record, or of its input. */
   changeBefore(node, at) {
-    const changes = this.changesOf.of(node);
-    for (let k = changes.length - 1; k >= 0; k--) {
-      if (this.data.changes.time[changes[k]] <= at) return changes[k];
+    const { changes, change_kinds: kinds, nodes } = this.data;
+    const label = this.label(node);
+    let found = -1, best = 0;
+    for (let i = 0; i < changes.time.length; i++) {
+      const other = changes.node[i];
+      if (other < 0 || changes.time[i] > at || kinds[changes.kind[i]] === "same") continue;
+      if (nodes.query[other] !== nodes.query[node]) continue;
+      // The field of a record is read, the record is set; what a list of all records depends on may be any of them.
+      const fits = other === node ? 3 : label.startsWith(`${this.label(other)}.`) ? 2 : label.endsWith("(*)") ? 1 : 0;
+      if (fits && (fits > best || (fits === best && changes.time[i] >= changes.time[found]))) [found, best] = [i, fits];
     }
-    return -1;
+    return found;
   }
 
   /** From a run back to the change that made it necessary: [{run} or {change} or {node}, ...], the run itself first. */

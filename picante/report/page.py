@@ -60,6 +60,12 @@ QUERY_COLUMNS: Final[tuple[Column, ...]] = (
     ("adoptions", "adopted", "earlier results that were taken over, so that nothing ran"),
     ("own", "own time", "ran itself, without what it awaited"),
     ("total", "total time", "ran, with what it awaited"),
+    ("mean", "mean", "what a run costs, with what it awaited"),
+    (
+        "longest_step",
+        "longest step",
+        "ran without an await, and held up everything else in its event loop",
+    ),
     ("waiting", "waiting", "under way, but nothing of it was running"),
     ("following", "following", "waited for the same computation in another task"),
     ("verifying", "verifying", "looked whether its dependencies are as they were"),
