@@ -1,5 +1,6 @@
 """The HTML report of a profile: what is in the page, and that nothing of a trace can get out of its place."""
 
+import asyncio
 import base64
 import copy
 import hashlib
@@ -14,7 +15,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+import picante
 from picante.__main__ import main
+from picante.profile import Profiler
 from picante.report import TraceError, checked, read_trace, render, write_report
 from tests.traces import made_up, query
 
@@ -333,3 +336,62 @@ def test_what_is_no_trace_is_refused_in_one_line(
     path.mkdir()
     assert "cannot be read" in refused(2)
     assert shown(capsys, "a\0b", "-o", tmp_path / "page.html")[0] == 2
+
+
+# --- From the profiler ------------------------------------------------------------------------------------
+
+
+class Note(picante.Input):
+    path: picante.KeyField[str]
+    text: picante.Field[str]
+
+
+@picante.tracked
+async def length(db: picante.Database, note: Note) -> int:
+    text = note.text(db)
+    if not text:
+        raise ValueError("empty </script>")
+    return len(text)
+
+
+@picante.tracked
+async def longest(db: picante.Database) -> int:
+    return max(await length.map(db, Note.all(db)))
+
+
+async def profiled() -> Profiler:
+    db = picante.Database()
+    notes = [Note(db, f"<{i}>", "x" * (i + 1)) for i in range(4)]
+    with Profiler(db, title="notes & <more>", sizes=True) as profile:
+        await longest(db)
+        notes[0].set(db, text="y")
+        await longest(db)
+        notes[3].set(db, text="")
+        with pytest.raises(ValueError, match="empty"):
+            await longest(db)
+        notes[1].remove(db)
+    return profile
+
+
+def test_the_page_of_a_profile_is_that_of_its_trace_file(tmp_path: Path) -> None:
+    profile = asyncio.run(profiled())
+    profile.report(tmp_path / "report.html")
+    profile.to_chrome_trace(tmp_path / "trace.json")
+    page = (tmp_path / "report.html").read_text()
+    assert page == render(read_trace(tmp_path / "trace.json"))
+    elements = Elements(page)
+    assert elements.texts["h1"] == ["notes & <more>"]
+    found = data_in(page)
+    labels, runs = found["nodes"]["label"], found["runs"]
+    ran = [labels[node] for node in runs["node"]]
+    assert [each for each in ran if each == "longest()"] == ["longest()"] * 2
+    again = next(
+        i for i, each in enumerate(ran) if each == 'length(Note("<0>"))' and runs["cause"][i] >= 0
+    )
+    assert labels[runs["cause"][again]] == 'Note("<0>").text'
+    assert found["outcomes"][runs["outcome"][again]] == "equal"
+    assert [text for _, text in found["errors"]] == ["ValueError: empty </script>"] * 2
+    kinds = [found["change_kinds"][kind] for kind in found["changes"]["kind"]]
+    assert kinds == ["set", "set", "removed"]
+    assert {query["short"]: query["kind"] for query in found["queries"]}["length"] == "query"
+    assert "data-key=size" in page

@@ -325,20 +325,38 @@ class Lanes {
     pen.fillRect(Math.max(x0, x1 - 1.5), 0, 1.5, 44);
   }
 
-  /** How much ran in each of n equal parts of the whole. */
+  /** How much ran in each of n equal parts of the whole, all tracks together. */
   busy(n) {
-    const { runs, nRuns, duration: whole, data } = this.model;
+    const { duration: whole } = this.model;
     const found = new Float64Array(n);
-    const add = (start, duration) => {
+    this.spans ||= this.running();
+    for (const [start, end] of this.spans) {
       const first = Math.min(n - 1, Math.floor((start / whole) * n));
-      const last = Math.min(n - 1, Math.floor(((start + duration) / whole) * n));
-      if (first === last) found[first] += duration;
-      else for (let i = first; i <= last; i++) {
-        found[i] += Math.min(start + duration, ((i + 1) * whole) / n) - Math.max(start, (i * whole) / n);
+      const last = Math.min(n - 1, Math.floor((end / whole) * n));
+      for (let i = first; i <= last; i++) {
+        found[i] += Math.max(0, Math.min(end, ((i + 1) * whole) / n) - Math.max(start, (i * whole) / n));
       }
-    };
-    if (data.steps.run.length) data.steps.start.forEach((start, i) => add(start, data.steps.duration[i]));
-    else for (let i = 0; i < nRuns; i++) if (runs.parent[i] < 0) add(runs.start[i], runs.duration[i]);
+    }
     return found;
+  }
+
+  /** When something ran on each track: a step lies within that of whoever awaits it, and must not count twice. */
+  running() {
+    const { runs, nRuns, data } = this.model;
+    const { run, start, duration } = data.steps;
+    const tracks = grouped(run.length, data.tracks.length, (i) => runs.track[run[i]]);
+    const spans = [];
+    for (let track = 0; track < data.tracks.length; track++) {
+      let end = -1;
+      for (const i of tracks.of(track).sort((a, b) => start[a] - start[b])) {
+        const stop = start[i] + duration[i];
+        if (stop > end) spans.push([Math.max(start[i], end), stop]);
+        end = Math.max(end, stop);
+      }
+    }
+    if (!run.length) {
+      for (let i = 0; i < nRuns; i++) if (runs.parent[i] < 0) spans.push([runs.start[i], this.end(i)]);
+    }
+    return spans;
   }
 }
