@@ -56,7 +56,7 @@ lint: $(DID)/needs-dev $(BUILT) $(DID)/installed ## check style and types
 	PATH="$(abspath $(VENV))/bin:$$PATH" cython-lint picante
 	$(PY) -m mypy $(CHECKED)
 
-bench: $(DID)/needs-dev-bench $(BUILT) $(DID)/installed ## measure, and print ratios to peers
+bench: $(DID)/needs-dev-bench $(BUILT) $(DID)/installed ## measure beside peers; write benchmarks/RESULTS.md
 	$(PY) -m benchmarks $(ARGS)
 
 build: $(DID)/needs-dev ## make the wheel and the sdist in dist/

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 
-from .catalogue import CATALOGUE
+from .catalogue import CATALOGUE, RECURSION
 from .harness import Contestant, Scenario, built
 
 pytest.importorskip("pytest_benchmark")
@@ -35,8 +36,11 @@ class Clock:
 @pytest.fixture(scope="module")
 def runner() -> Iterator[asyncio.Runner]:
     """The event loop of all scenarios."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(RECURSION)
     with asyncio.Runner() as runner:
         yield runner
+    sys.setrecursionlimit(limit)
     _contestants.cache_clear()
 
 

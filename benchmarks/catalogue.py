@@ -2,12 +2,26 @@
 
 import asyncio
 import multiprocessing
+import sys
+import tempfile
 from concurrent.futures import ProcessPoolExecutor
 
-from . import changes, footprint, hits, misses, observed, survival
+from . import (
+    changes,
+    classics,
+    decorated,
+    footprint,
+    hits,
+    misses,
+    observed,
+    scale,
+    survival,
+    together,
+)
 from .harness import SCENARIOS, race
 
-_MODULES = [module.__name__ for module in (hits, misses, changes, survival, observed, footprint)]
+_ORDER = (hits, decorated, misses, together, changes, classics, scale, survival, observed, footprint)
+_MODULES = [module.__name__ for module in _ORDER]
 
 CATALOGUE = {
     name: each
@@ -17,6 +31,9 @@ CATALOGUE = {
 }
 
 
+RECURSION = 50_000  # most peers follow a chain by recursion
+
+
 def measure(name: str, rounds: int) -> dict[str, list[float]]:
     """The samples of one scenario, from a process of its own.
 
@@ -24,9 +41,14 @@ def measure(name: str, rounds: int) -> dict[str, list[float]]:
     took twice as long.
     """
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        return pool.submit(_measure, name, rounds).result()
+    with (
+        tempfile.TemporaryDirectory(prefix="picante-bench-") as folder,
+        ProcessPoolExecutor(1, mp_context=spawn) as pool,
+    ):
+        return pool.submit(_measure, name, rounds, folder).result()
 
 
-def _measure(name: str, rounds: int) -> dict[str, list[float]]:
+def _measure(name: str, rounds: int, folder: str) -> dict[str, list[float]]:
+    sys.setrecursionlimit(RECURSION)
+    tempfile.tempdir = folder  # what a scenario leaves there goes with it
     return asyncio.run(race(CATALOGUE[name], rounds))

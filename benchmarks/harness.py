@@ -7,7 +7,8 @@ absent, or marked) is restored by `prepare`, which is not timed.
 
 The clock is the processor time of this thread: what other programs take from it does not count, what they do to its
 caches still does. So all contestants of a scenario take turns in every round, a ratio is the median of the ratios of
-the rounds, and a figure says nothing about a single run. The garbage collector is on, as it is for users; what
+the rounds, and a figure says nothing about a single run. A scenario in which somebody is very slow has fewer rounds:
+it ends with the first one after `SECONDS`. The garbage collector is on, as it is for users; what
 was built before the first round is frozen, so that one scenario does not pay for the objects of another.
 """
 
@@ -20,6 +21,9 @@ from dataclasses import dataclass, field
 from statistics import median
 from types import FunctionType
 from typing import Any, Protocol, TypeVar
+
+SECONDS = 6.0  # after so long a scenario has had its last round,
+FEWEST = 3  # but these it has
 
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., object])
 Burst = Callable[[], Coroutine[Any, Any, object]]
@@ -43,21 +47,25 @@ class Timed:
     size: int
     baseline: Burst = _nothing  # what to take off: the clock, the loop, what is not of interest
     prepare: Callable[[], Awaitable[object] | None] | None = None  # before each burst, untimed
+    clock: Callable[[], int] = time.thread_time_ns  # another one where work goes to other threads
+    repeat: int = 1  # so often in one sample: short bursts would meet nothing but cold caches
     baselines: list[int] = field(default_factory=list, init=False, repr=False)
 
     async def sample(self) -> float:
-        if self.prepare is not None:
-            prepared = self.prepare()
-            if prepared is not None:
-                await prepared
-        self.baselines.append(await _spent(self.baseline))
-        return (await _spent(self.burst) - median(self.baselines)) / self.size
+        spent = 0
+        for _ in range(self.repeat):
+            if self.prepare is not None:
+                prepared = self.prepare()
+                if prepared is not None:
+                    await prepared
+            self.baselines.append(await self._spent(self.baseline))
+            spent += await self._spent(self.burst)
+        return (spent / self.repeat - median(self.baselines)) / self.size
 
-
-async def _spent(burst: Burst) -> int:
-    began = time.thread_time_ns()
-    await burst()
-    return time.thread_time_ns() - began
+    async def _spent(self, burst: Burst) -> int:
+        began = self.clock()
+        await burst()
+        return self.clock() - began
 
 
 @dataclass(frozen=True)
@@ -130,16 +138,22 @@ def scenario(
 
 
 async def race(each: Scenario, rounds: int) -> dict[str, list[float]]:
-    """The samples of all contestants: they take turns, and who begins changes from round to round."""
+    """The samples of all contestants: they take turns, and who begins changes from round to round.
+
+    All have as many samples, `rounds` or fewer.
+    """
     contestants = await built(each)
     samples: dict[str, list[float]] = {name: [] for name in contestants}
     order = list(contestants)
     gc.collect()
     gc.freeze()
     try:
-        for name in order:  # the interpreter adapts to what it runs
+        for name in order if rounds > 1 else ():  # the interpreter adapts to what it runs
             await contestants[name].sample()
-        for _ in range(rounds):
+        began = time.perf_counter()
+        for done in range(rounds):
+            if done >= FEWEST and time.perf_counter() - began > SECONDS:
+                break
             for name in order:
                 samples[name].append(await contestants[name].sample())
             order.append(order.pop(0))
@@ -218,5 +232,15 @@ def calls(function: Callable[[Any, Any], object], db: Any, keys: Iterable[Any]) 
     async def burst() -> None:
         for key in keys:
             function(db, key)
+
+    return own(burst)
+
+
+def calls_key(function: Callable[[Any], object], keys: Iterable[Any]) -> Burst:
+    """`function(key)` for each of `keys`."""
+
+    async def burst() -> None:
+        for key in keys:
+            function(key)
 
     return own(burst)

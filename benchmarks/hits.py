@@ -9,7 +9,18 @@ from typing import Any
 
 from . import peers
 from .database import Database, filled, names
-from .harness import Contestant, Figure, Timed, awaits, awaits_key, calls, empty, own, scenario
+from .harness import (
+    Contestant,
+    Figure,
+    Timed,
+    awaits,
+    awaits_key,
+    calls,
+    calls_key,
+    empty,
+    own,
+    scenario,
+)
 
 # From CPython 3.12 on the interpreter awaits coroutines by a shorter way than anything else.
 TRIVIAL = 1.1 if sys.version_info >= (3, 12) else 1.0
@@ -17,7 +28,9 @@ TRIVIAL = 1.1 if sys.version_info >= (3, 12) else 1.0
 HIT = (
     Figure("picante", "coroutine", TRIVIAL),
     Figure("picante", "async_lru", 0.1),
+    Figure("picante", "cachebox"),
     Figure("picante", "dict"),
+    Figure("picante", "lru_cache"),
 )
 N = 1_000
 
@@ -32,13 +45,16 @@ async def _hits(key: Any) -> Mapping[str, Contestant]:
         "coroutine": Timed(awaits(peers.coroutine, db, keys), N, loop),
         "dict": Timed(awaits(peers.dict_behind_coroutine([key]), db, keys), N, loop),
     }
-    cached = peers.async_lru()
-    if cached is not None:
-        contestants["async_lru"] = Timed(awaits_key(cached, keys), N, loop)
+    plain = peers.lru_cache()
+    plain(key)
+    contestants["lru_cache"] = Timed(calls_key(plain, keys), N, loop)
+    for name, cached in (("async_lru", peers.async_lru()), ("cachebox", peers.cachebox())):
+        if cached is not None:
+            contestants[name] = Timed(awaits_key(cached, keys), N, loop)
     return contestants
 
 
-CONTESTANTS = ("picante", "coroutine", "dict", "async_lru")
+CONTESTANTS = ("picante", "coroutine", "dict", "async_lru", "cachebox", "lru_cache")
 
 
 @scenario(*CONTESTANTS, figures=HIT)

@@ -7,31 +7,48 @@ from typing import Any
 
 from . import peers
 from .database import Database, echo, filled, names
-from .harness import Contestant, Figure, Timed, awaits, awaits_key, empty, scenario
+from .harness import Contestant, Figure, Timed, awaits, awaits_key, calls, calls_key, scenario
 
 N = 500
 
 
-def _async_lru_misses(keys: list[str]) -> dict[str, Contestant]:
-    cached: Any = peers.async_lru()
-    if cached is None:
-        return {}
-    burst = awaits_key(cached, keys)
-    return {"async_lru": Timed(burst, len(keys), empty(keys), cached.cache_clear)}
+def _others_misses(keys: list[str]) -> dict[str, Contestant]:
+    """Those that are no more than a cache, emptied before each burst."""
+    n, bare = len(keys), awaits(echo, None, keys)
+    plain = peers.lru_cache()
+    found: dict[str, Contestant] = {
+        "lru_cache": Timed(calls_key(plain, keys), n, calls(_same, None, keys), plain.cache_clear)
+    }
+    for name, cached in (("async_lru", peers.async_lru()), ("cachebox", peers.cachebox())):
+        if cached is not None:
+            found[name] = Timed(awaits_key(cached, keys), n, bare, cached.cache_clear)
+    return found
 
 
-@scenario("picante", "async_lru", figures=[Figure("picante", "async_lru", 0.1)])
+def _same(_: object, key: str) -> object:
+    return key
+
+
+CONTESTANTS = ("picante", "async_lru", "cachebox", "lru_cache")
+MISS = (
+    Figure("picante", "async_lru", 0.1),
+    Figure("picante", "cachebox"),
+    Figure("picante", "lru_cache"),
+)
+
+
+@scenario(*CONTESTANTS, figures=MISS)
 async def miss() -> Mapping[str, Contestant]:
     """Values that are computed for the first time, by a query that reads nothing."""
     keys = names(N)
     burst, prepare = _fresh(keys, reads=False)
     return {
         "picante": Timed(burst, N, awaits(echo, None, keys), prepare),
-        **_async_lru_misses(keys),
+        **_others_misses(keys),
     }
 
 
-@scenario("picante", "async_lru", figures=[Figure("picante", "async_lru", 0.1)])
+@scenario(*CONTESTANTS, figures=MISS)
 async def miss_reading_input() -> Mapping[str, Contestant]:
     """Values that are computed for the first time, each from one input of its own."""
     keys = names(N)
@@ -43,7 +60,7 @@ async def miss_reading_input() -> Mapping[str, Contestant]:
 
     return {
         "picante": Timed(burst, N, awaits(by_hand, None, keys), prepare),
-        **_async_lru_misses(keys),
+        **_others_misses(keys),
     }
 
 
@@ -68,18 +85,18 @@ def _fresh(keys: list[str], *, reads: bool) -> Any:
     return burst, prepare
 
 
-@scenario("picante", "async_lru", figures=[Figure("picante", "async_lru", 0.1)], rounds=3)
+@scenario(*CONTESTANTS, figures=MISS, rounds=3)
 async def miss_100000() -> Mapping[str, Contestant]:
     """100,000 values that are computed for the first time, one after the other: garbage collections included."""
     keys = names(100_000)
     burst, prepare = _fresh(keys, reads=True)
     return {
         "picante": Timed(burst, len(keys), awaits(echo, None, keys), prepare),
-        **_async_lru_misses(keys),
+        **_others_misses(keys),
     }
 
 
-@scenario("picante", "async_lru", figures=[Figure("picante", "async_lru", 0.1)], rounds=50)
+@scenario(*CONTESTANTS, figures=MISS, rounds=50)
 async def miss_among_100000() -> Mapping[str, Contestant]:
     """Values that are computed for the first time, where 100,000 others are there already."""
     db, query = await filled(names(100_000))
@@ -93,11 +110,11 @@ async def miss_among_100000() -> Mapping[str, Contestant]:
 
     return {
         "picante": Timed(awaits(query.get, db, keys), N, awaits(echo, db, keys), prepare),
-        **_async_lru_misses(names(N)),
+        **_others_misses(names(N)),
     }
 
 
-@scenario("picante", "async_lru", figures=[Figure("picante", "async_lru", 0.1)])
+@scenario(*CONTESTANTS, figures=MISS)
 async def recompute() -> Mapping[str, Contestant]:
     """Values that are computed again because the input that each one reads has changed."""
     keys = names(N)
@@ -126,5 +143,5 @@ async def recompute() -> Mapping[str, Contestant]:
 
     return {
         "picante": Timed(awaits(query.get, db, keys), N, awaits(by_hand, db, keys), prepare),
-        **_async_lru_misses(keys),
+        **_others_misses(keys),
     }

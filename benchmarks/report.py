@@ -14,7 +14,7 @@ from typing import Any
 from .harness import Figure, Scenario, ratio
 from .peers import PEERS
 
-COLUMNS = "{:<26}{:<18}{:>11}{:>11}  {:<17}{:>11}{:>11}{:>9}  {}"
+COLUMNS = "{:<28}{:<17}{:>12} {:>12}  {:<19}{:>12} {:>12}{:>9}  {}"
 HEADINGS = ("scenario", "ours", "median", "min", "peer", "median", "min", "ratio", "to reach")
 
 
@@ -28,7 +28,9 @@ def rows(scenario: Scenario, samples: Mapping[str, list[float]]) -> list[str]:
     for figure in scenario.figures:
         found = ratio(figure, samples)
         if found is None:
-            lines.append(f"{scenario.name:<26}not measured: {figure.peer} is not installed")
+            lines.append(
+                f"{scenario.name:<28}not measured: {figure.peer} is not installed, or cannot do it"
+            )
             continue
         ours, peer = samples[figure.ours], samples[figure.peer]
         lines.append(
@@ -46,7 +48,11 @@ def rows(scenario: Scenario, samples: Mapping[str, list[float]]) -> list[str]:
 
 
 def _both(values: list[float]) -> tuple[str, str]:
-    return f"{median(values):,.1f}", f"{min(values):,.1f}"
+    return _shown(median(values)), _shown(min(values))
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.1f}" if value < 100_000 else f"{value:,.0f}"
 
 
 def _verdict(figure: Figure, found: float) -> str:
@@ -88,8 +94,16 @@ def machine() -> dict[str, Any]:
         "cpu": _cpu(),
         "cpus": os.cpu_count(),
         "load": os.getloadavg()[0],
-        "versions": {name: _version(name) for name in ("picante", *PEERS)},
+        "versions": {
+            "picante": _version("picante") or "of this folder",
+            **{name: _version(name) for name in PEERS},
+        },
     }
+
+
+def absent(about: Mapping[str, Any]) -> list[str]:
+    """The libraries that do not take part."""
+    return [name for name in PEERS if about["versions"][name] is None]
 
 
 def _cpu() -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from picante import Snapshot
-from picante.persist import load_cache, save_cache
+from picante.persist import Log, load_cache, save_cache
 
 from . import peers
 from .changes import FLAT, SIZES
@@ -91,6 +91,11 @@ class Cache(Database):
             await self.summary.get(self, key)
 
 
+def _timed(burst: Burst) -> Timed:
+    """For each record, with what is done in other threads."""
+    return Timed(burst, 2 * N, clock=time.process_time_ns)
+
+
 async def _round_trip(records: list[Any], db: Cache) -> tuple[Burst, Burst]:
     async def picante() -> None:
         await db.save()
@@ -110,7 +115,7 @@ async def save_and_load() -> Mapping[str, Contestant]:
     db = Cache()
     records = await db.fill()
     picante, plain = await _round_trip(records, db)
-    return {"picante": Timed(picante, 2 * N), "pickle": Timed(plain, 2 * N)}
+    return {"picante": _timed(picante), "pickle": _timed(plain)}
 
 
 @scenario("picante", "pickle", figures=[Figure("picante", "pickle", 1)], rounds=20)
@@ -122,7 +127,75 @@ async def save() -> Mapping[str, Contestant]:
     async def plain() -> None:
         pickle.dumps(records, 5)
 
-    return {"picante": Timed(db.save, 2 * N), "pickle": Timed(own(plain), 2 * N)}
+    return {"picante": _timed(db.save), "pickle": _timed(own(plain))}
+
+
+@scenario("picante", "pickle", figures=[Figure("picante", "pickle", 1)], rounds=20)
+async def load() -> Mapping[str, Contestant]:
+    """Loading a cache, every value decoded, for each of its records; pickle: the bare records."""
+    db = Cache()
+    stored = pickle.dumps(await db.fill(), 5)
+    await db.save()
+
+    async def picante() -> None:
+        other = Cache()
+        await other.load()
+        await other.read_all()
+
+    async def plain() -> None:
+        pickle.loads(stored)
+
+    return {"picante": _timed(own(picante)), "pickle": _timed(own(plain))}
+
+
+@scenario("picante", "pickle", figures=[Figure("picante", "pickle")], rounds=20)
+async def load_only() -> Mapping[str, Contestant]:
+    """Loading a cache without looking at a value, for each of its records; pickle has to make all of them."""
+    db = Cache()
+    stored = pickle.dumps(await db.fill(), 5)
+    await db.save()
+
+    async def picante() -> None:
+        await Cache().load()
+
+    async def plain() -> None:
+        pickle.loads(stored)
+
+    return {"picante": _timed(own(picante)), "pickle": _timed(own(plain))}
+
+
+@scenario("picante", "pickle", figures=[Figure("picante", "pickle")], rounds=20)
+async def log_append() -> Mapping[str, Contestant]:
+    """A change of an input that is written to the log, beyond the change itself; pickle appends to a plain file."""
+    keys = names(1_000)
+    db, without = Cache(), Cache()
+    log = Log(db, db.path, sync=False, interval=None, ingredients=db.registry, compact_at=None)
+    await log.start()
+    number = 0
+
+    def sets(db: Cache) -> None:
+        nonlocal number
+        number += 1
+        for key in keys:
+            db.text.set(db, key, f"the text number {number}")
+
+    async def logged() -> None:
+        sets(db)
+        await log.flush()
+
+    async def unlogged() -> None:
+        sets(without)
+
+    async def plain() -> None:
+        with db.path.with_suffix(".plain").open("ab") as file:
+            for i, key in enumerate(keys):
+                file.write(pickle.dumps(("text", key, f"the text number {number}", i), 5))
+
+    clock = time.process_time_ns
+    return {
+        "picante": Timed(own(logged), len(keys), own(unlogged), clock=clock),
+        "pickle": Timed(own(plain), len(keys), clock=clock),
+    }
 
 
 @scenario("picante", figures=[Figure("picante", "picante", absolute=True)], rounds=20, unit="ms")

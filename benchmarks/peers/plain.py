@@ -1,14 +1,10 @@
-"""What picante is compared with, each used as its own documentation advises.
-
-Where a library is not installed, its contestants do not take part.
-"""
+"""What people write by hand, and the least that Python can do."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
-
-PEERS = ("async-lru",)  # as the package index calls them
 
 
 async def coroutine(db: object, key: object) -> object:
@@ -30,15 +26,11 @@ def dict_behind_coroutine(keys: Iterable[Any]) -> Callable[[object, Any], Awaita
     return remembered
 
 
-def async_lru() -> Callable[[Any], Awaitable[object]] | None:
-    """An `async def` behind an unbounded `async_lru` cache, or None."""
-    try:
-        from async_lru import alru_cache
-    except ImportError:
-        return None
+def lru_cache() -> Any:
+    """A plain function behind an unbounded `functools.lru_cache`: nothing can be awaited in it."""
 
-    @alru_cache(maxsize=None)
-    async def remembered(key: Any) -> object:
+    @functools.cache
+    def remembered(key: Any) -> object:
         return key
 
     return remembered
