@@ -38,10 +38,10 @@ ifneq ($(words $(MODULES)),$(words $(wildcard $(MODULES))))
 STALE := FORCE
 endif
 
-.PHONY: help demo test lint bench build profile clean FORCE
+.PHONY: help demo test lint bench bench-ci build profile clean FORCE
 
 help: ## say what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo '  Variables: PYTHON=$(PYTHON) VENV=$(VENV) ARGS=$(ARGS)'
 
 demo: $(BUILT) $(DID)/installed ## analyse the imports of the standard library, incrementally
@@ -58,6 +58,9 @@ lint: $(DID)/needs-dev $(BUILT) $(DID)/installed ## check style and types
 
 bench: $(DID)/needs-dev-bench $(BUILT) $(DID)/installed ## measure beside peers; write benchmarks/RESULTS.md
 	$(PY) -m benchmarks $(ARGS)
+
+bench-ci: $(DID)/needs-dev-bench $(BUILT) $(DID)/installed ## count what operations cost, and compare
+	$(PY) -m benchmarks.ci $(ARGS)
 
 build: $(DID)/needs-dev ## make the wheel and the sdist in dist/
 	rm -rf dist
