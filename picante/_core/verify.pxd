@@ -54,6 +54,9 @@ cdef class Walk:
     cdef int enter(self, Node node) except -1
     cdef Step advance(self) except BROKEN
     cdef bint is_evicted(self, PyObject *node) noexcept
+    cdef Py_ssize_t rush(self) except -1
+    cdef int forget_path(self, Py_ssize_t depth) except -1
+    cdef bint resumes(self, Py_ssize_t depth) noexcept
     cdef void start(self, Level *level) noexcept
     cdef Step look(self, Node node, Level *level) except BROKEN
     cdef void tell_edges(self, Node node, Level *level, Step step) noexcept

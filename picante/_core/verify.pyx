@@ -42,6 +42,14 @@ cdef inline bint is_stale(PyObject *node, View view) noexcept:
     )
 
 
+cdef inline bint is_plain(PyObject *node, uint64_t revision) noexcept:
+    """Whether `node` has a memo that may be out of date, and is neither computed nor kept for anybody just now."""
+    return (
+        (<Node> node).flags & (VALUE | MARKED | UNLINKED) == VALUE | MARKED and (<Node> node).verified_at < revision
+        and (<Node> node).running is None and (<Node> node).history is None
+    )
+
+
 cdef inline bint is_current(PyObject *node, uint64_t revision) noexcept:
     """Whether the current outcome of `node` is unmarked and holds at `revision`: the common case of `name_at`."""
     return (
@@ -140,7 +148,7 @@ cdef class Walk:
         cdef Level *level
         cdef Outcome outcome
         cdef Step step
-        while self.depth:
+        while self.rush():
             level = &self.levels[self.depth - 1]
             if not level.begun or level.lost or level.checked != self.interruptions:
                 if (
@@ -182,6 +190,105 @@ cdef class Walk:
             and not name_holds_at(<Node> node, revision)  # else it is the value that is wanted
         )
 
+    cdef Py_ssize_t rush(self) except -1:
+        """Do what `advance` does as long as all is plain, in one loop in which nothing else can run; the depth then.
+
+        Plain is what is read in the present, where nobody reads in the past. All else is left to `advance`, which goes
+        on where this stops. Most of what verifying costs is spent here (benchmarks `verify_wide`, `verify_chain`), so
+        a node gets a level only where the way leads on below it.
+        """
+        cdef uint64_t revision = self.view.revision, since, marks = self.store.marks
+        cdef Py_ssize_t depth = self.depth - 1  # of `node`
+        cdef Py_ssize_t lowest = self.depth     # how much of the path is still the way
+        cdef Level *level
+        cdef PyObject *node
+        cdef PyObject *dep
+        cdef Edge *edge
+        cdef Edge *end
+        if (
+            depth < 0 or self.view.pinned or PyList_GET_SIZE(self.store.pins) or self.store.observer is not None
+            or not self.resumes(depth)
+        ):
+            return self.depth
+        level = &self.levels[depth]
+        node = level.node
+        edge = (<Node> node).edges + level.edge
+        since = level.since
+        while True:
+            dep = NULL
+            end = (<Node> node).edges + (<Node> node).n_edges
+            while edge < end:
+                dep = edge.dep
+                if (
+                    dep == NULL or (<Node> dep).changed_at != edge.seen or not is_current(dep, revision)
+                    or (<Table> (<Node> dep).table).checked_by != self.number
+                ):
+                    break
+                if (<Node> dep).valid_since > since:
+                    since = (<Node> dep).valid_since
+                edge += 1
+            if edge == end:
+                (<Node> node).valid_since = since
+                (<Node> node).flags &= ~MARKED
+                depth -= 1
+                if depth < self.depth - 1:
+                    self.depth = depth + 1
+                    lowest = min(lowest, self.depth)
+                    if depth < 0 or not self.resumes(depth):
+                        break
+                level = &self.levels[depth]
+                node = level.node
+                edge = (<Node> node).edges + level.edge
+                since = level.since
+                continue
+            level = &self.levels[depth]
+            level.node = node
+            level.edge = level.told = <uint32_t> (edge - (<Node> node).edges)
+            level.begun = level.clean = True
+            level.lost = False
+            level.since = since
+            level.checked = self.interruptions
+            level.verified_at = (<Node> node).verified_at
+            level.marks = marks
+            self.depth = depth + 1
+            if (
+                dep == NULL or edge.group or edge.seen == NO_OUTCOME or not is_plain(dep, revision)
+                or (<Table> (<Node> dep).table).checked_by != self.number
+                or (<Table> (<Node> dep).table).link.ingredient == NULL
+            ):
+                break
+            if depth + 1 == self.capacity:
+                self.forget_path(lowest)
+                self.push(dep)
+                self.depth -= 1
+            depth += 1
+            node = dep
+            edge = (<Node> node).edges
+            since = 0
+        self.forget_path(lowest)
+        return self.depth
+
+    cdef int forget_path(self, Py_ssize_t depth) except -1:
+        """All of the path from `depth` on is not the way any more."""
+        if PyList_GET_SIZE(self.path) > depth:
+            if self.keeps_from >= depth:
+                self.keeps_from = -1
+            del self.path[depth:]
+        return 0
+
+    cdef bint resumes(self, Py_ssize_t depth) noexcept:
+        """Whether `rush` may go on at the last level but for those it has come from, which then says from where."""
+        cdef Level *level = &self.levels[depth]
+        if level.lost or not is_plain(level.node, self.view.revision):
+            return False
+        if (
+            not level.begun or not level.clean or level.marks != self.store.marks
+            or level.verified_at != (<Node> level.node).verified_at
+        ):
+            self.start(level)
+            level.checked = self.interruptions
+        return True
+
     cdef void start(self, Level *level) noexcept:
         level.begun = True
         level.edge = level.told = 0
@@ -193,8 +300,8 @@ cdef class Walk:
     cdef Step look(self, Node node, Level *level) except BROKEN:
         """Compare what `node` saw with what is there: EXECUTE at the first difference, WAIT to look once more.
 
-        This loop is what verifying an edge costs (benchmark `test_verify_wide`), hence the borrowed pointers: nothing
-        in it can drop a node, up to the call after which it returns.
+        Where somebody reads in the past, this loop is what verifying an edge costs, hence the borrowed pointers:
+        nothing in it can drop a node, up to the call after which it returns.
         """
         cdef Edge *edge = node.edges + level.edge
         cdef Edge *end = node.edges + node.n_edges
