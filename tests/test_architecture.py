@@ -57,6 +57,7 @@ ORDER = (
     "batch",
     "input",
     "interned",
+    "outcome",
     "verify",
     "reasons",
     "failure",

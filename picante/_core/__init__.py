@@ -54,6 +54,7 @@ A module may import and ``cimport`` only what stands above it:
 ``batch``       several changes as one revision
 ``input``       ingredients that are set from outside
 ``interned``    ingredients that give equal values one small id
+``outcome``     what a node is known to have as of a view
 ``verify``      is a marked memo still good? The walk over dependencies
 ``reasons``     why a query runs
 ``failure``     what a query has raised, and whose it is

@@ -13,11 +13,11 @@ from picante._core.commit cimport commit_as
 from picante._core.frame cimport Frame, record
 from picante._core.ingredient cimport ingredient_of
 from picante._core.node cimport ADOPTED, NO_OUTCOME, UNLINKED, VALUE, Table, Version
+from picante._core.outcome cimport Outcome, name_at
 from picante._core.packed cimport UNREADABLE, readable
 from picante._core.runtime cimport emit_query_changed
 from picante._core.sharing cimport completed_result, reuse
 from picante._core.store cimport Store, View
-from picante._core.verify cimport Outcome, name_at
 
 
 cdef bint adopt(Runtime runtime, Walk walk, Node node) except -1:

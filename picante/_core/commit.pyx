@@ -23,10 +23,10 @@ from picante._core.node cimport (
     AFRESH, EVICTED, FAILED, MARKED, NO_OUTCOME, NOWHERE, PART, UNLINKED, VALUE, Edge, Version, begin_transition,
     end_transition, name_holds_at, new_note, release_slot, replace_edges, reserve_edges, same_deps,
 )
+from picante._core.outcome cimport Outcome, outcome_at, valid_until
 from picante._core.packed cimport UNREADABLE, readable
 from picante._core.sharing cimport completed_result
 from picante._core.store cimport fits_node, is_limited, keep_current, keep_version, mark_from, may_be_idle
-from picante._core.verify cimport Outcome, outcome_at, valid_until
 
 
 cdef bint commit(Store store, Frame frame, uint32_t outcome, object value) except -1:

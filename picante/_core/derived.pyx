@@ -33,10 +33,10 @@ from picante._core.node cimport (
     read_by,
 )
 from picante._core.observe cimport BY_CALL, HIT, flush, tell
+from picante._core.outcome cimport Outcome, name_at, outcome_at
 from picante._core.packed cimport opened, unpack_node
 from picante._core.states import Poisoned, Ready, Running, Touch, Vacant
 from picante._core.store cimport Store, View
-from picante._core.verify cimport Outcome, name_at, outcome_at
 
 
 @cython.final

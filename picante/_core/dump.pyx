@@ -27,6 +27,7 @@ from picante._core.node cimport (
     NO_OUTCOME, UNLINKED, VALUE, Table, Version, begin_transition, end_transition, find_version,
     holds_at,
 )
+from picante._core.outcome cimport Outcome, outcome_at
 from picante._core.packed cimport opened
 from picante._core.records cimport (
     DROPPED, LOOKED_AT, MEMBERS_PART, STORED, UNDECIDED, find_record, nodes_in_order, record_size,
@@ -34,7 +35,6 @@ from picante._core.records cimport (
 )
 from picante._core.runtime cimport view_of
 from picante._core.store cimport enter_view, leave_view
-from picante._core.verify cimport Outcome, outcome_at
 
 cdef enum:
     MAX_REPORTED = 20

@@ -41,12 +41,12 @@ from picante._core.observe cimport (
     ACCESS_BEGIN, ACCESS_END, ACCESS_RESUME, ADOPTED, BY_GROUP, BY_HOP, BY_KEEP, ENDED_WITH_FAILURE, ENDED_WITH_VALUE,
     ENDED_WITHOUT, WAIT_BEGIN, WAIT_END, flush, tell,
 )
+from picante._core.outcome cimport Outcome, open_version, outcome_at, outcome_to_hand_over
 from picante._core.reasons cimport give_reason, reason_of
 from picante._core.runtime cimport emit_query_changed
 from picante._core.sharing cimport offer
 from picante._core.store cimport enter_view, leave_view, may_be_idle, sweep
-from picante._core.verify cimport DONE, EXECUTE, GROUP, WAIT, Outcome, Step
-from picante._core.verify cimport new_walk, open_version, outcome_at, outcome_to_hand_over
+from picante._core.verify cimport DONE, EXECUTE, GROUP, WAIT, Step, new_walk
 
 cdef extern from *:
     int Py_EnterRecursiveCall(const char *where) noexcept

@@ -19,12 +19,12 @@ from picante._core.failure cimport raised_by
 from picante._core.frame cimport OUTSIDE, Frame
 from picante._core.key cimport Key
 from picante._core.node cimport (
-    AFRESH, FAILED, LOADED, MARKED, NO_OUTCOME, NOWHERE, OUTCOME, PART, REASON, UNLINKED, VALUE, Failure, Node, Table,
-    Version, begin_transition, end_transition, find_node, find_version, holds_at, is_own_part, node_key, record_of,
+    AFRESH, EVICTED, FAILED, LOADED, MARKED, NO_OUTCOME, NOWHERE, OUTCOME, PART, REASON, UNLINKED, VALUE, Failure, Node,
+    Table, Version, begin_transition, end_transition, find_node, find_version, holds_at, is_own_part, node_key, record_of,
 )
+from picante._core.outcome cimport Outcome, name_at, outcome_at
 from picante._core.runtime cimport Runtime, view_of
 from picante._core.store cimport Store, View
-from picante._core.verify cimport Outcome, outcome_at
 
 cdef tuple REASONS = (
     "first", "differs", "unseen", "gone", "invalidated", "failed", "dropped", "forgotten", "code", "loaded", "adopted",
@@ -210,7 +210,7 @@ cdef tuple _read(Node dep, uint64_t seen, View view):
     name = None if seen == NO_OUTCOME else seen
     if dep is None or name is None:
         return None if dep is None else _record(dep), name, "different", None
-    if not outcome_at(dep, view, &outcome):
+    if not name_at(dep, view, &outcome):
         return _record(dep), name, "unknown", None
     now = None if outcome.changed_at == NO_OUTCOME else outcome.changed_at
     return _record(dep), name, "same" if outcome.changed_at == seen else "different", now
@@ -323,7 +323,7 @@ cdef list _changes(Node node, list edges, View view, Py_ssize_t limit):
             if seen == NO_OUTCOME:
                 visited.add(address)
                 found.append(("unseen", None, _way(queue, next_one, [dep])))
-            elif not outcome_at(dep, view, &outcome):
+            elif not name_at(dep, view, &outcome):
                 visited.add(address)
                 queue.append((dep, next_one, _edges(dep, None)))
                 what = _needs_run(dep)
@@ -350,7 +350,7 @@ cdef str _needs_run(Node node):
     """Why a marked query has to run whatever it depends on."""
     if node.flags & FAILED:
         return "failed"
-    if not node.flags & VALUE:
+    if not node.flags & (VALUE | EVICTED):
         return "dropped" if node.running is None else None
     if node.flags & UNLINKED:
         return "invalidated" if node.parts is not None and OUTSIDE in node.parts else "forgotten"

@@ -5,9 +5,9 @@ from libc.stdint cimport uint64_t
 
 from picante._core.frame cimport Frame
 from picante._core.node cimport FAILED, Failure, Node
+from picante._core.outcome cimport Outcome
 from picante._core.runtime cimport Runtime
 from picante._core.store cimport Store
-from picante._core.verify cimport Outcome
 
 
 @cython.final

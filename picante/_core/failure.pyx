@@ -14,9 +14,9 @@ from picante._core.ingredient cimport describe
 from picante._core.node cimport (
     FAILED, MARKED, Version, begin_transition, drop_edges, end_transition, read_by, release_slot,
 )
+from picante._core.outcome cimport Outcome, outcome_at
 from picante._core.runtime cimport leave_to_others
 from picante._core.store cimport mark_from
-from picante._core.verify cimport Outcome, outcome_at
 
 # Exceptions that say something about the machine, not about the query.
 cdef tuple NO_RESULTS = (RecursionError, MemoryError)

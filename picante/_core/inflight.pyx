@@ -27,11 +27,11 @@ from picante._core.node cimport (
     FAILED, HANDED_IN, NO_OUTCOME, VALUE, Failure, Node, Table, begin_transition, end_transition, is_own_part, node_key,
 )
 from picante._core.observe cimport BECAUSE_LED, flush
+from picante._core.outcome cimport Outcome, outcome_at
 from picante._core.packed cimport opened
 from picante._core.sharing cimport find_family
 from picante._core.states import InFlightKey, InFlightState
 from picante._core.store cimport enter_view, leave_view, node_for, sweep
-from picante._core.verify cimport Outcome, outcome_at
 
 cdef object RUNNING = InFlightState.RUNNING
 cdef dict _entries = {}  # an entry's identity -> the entry, while it is RUNNING

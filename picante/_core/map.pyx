@@ -17,9 +17,9 @@ from picante._core.hop cimport error_of
 from picante._core.ingredient cimport runtime_of, view_for
 from picante._core.node cimport FAILED, NO_OUTCOME, UNVISITED, Failure, Node, ensure_node
 from picante._core.observe cimport BY_MAP, HIT, flush, tell
+from picante._core.outcome cimport Outcome, open_version, outcome_at, outcome_of
 from picante._core.packed cimport opened
 from picante._core.store cimport Store, enter_view, leave_view, may_be_idle, sweep
-from picante._core.verify cimport Outcome, open_version, outcome_at, outcome_of
 
 
 @cython.final

@@ -10,7 +10,8 @@ from picante._core.observe cimport (
     BECAUSE_DIFFERS, BECAUSE_EVICTED, BECAUSE_FAILED, BECAUSE_FIRST, BECAUSE_GONE, BECAUSE_INVALIDATED, BECAUSE_LOST,
     BECAUSE_OTHER_REVISION, BECAUSE_UNLINKED,
 )
-from picante._core.verify cimport Level, Outcome, name_at
+from picante._core.outcome cimport Outcome, name_at
+from picante._core.verify cimport Level
 
 
 cdef int give_reason(Walk walk, Frame frame) except -1:

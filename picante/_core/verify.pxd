@@ -67,23 +67,4 @@ cdef class Walk:
     cdef int settle(self, Node node, Level *level) except -1
 
 
-cdef struct Outcome:
-    uint32_t flags         # VALUE, FAILED or ABSENT; by name: perhaps EVICTED, without a value
-    PyObject *value        # borrowed
-    uint64_t changed_at
-    uint64_t valid_since
-    uint64_t valid_until   # as far as is known; the current, unmarked one: without an end
-    bint clean             # it is its node's current one, and unmarked
-
-
-cdef bint outcome_at(Node node, View view, Outcome *outcome) noexcept
-cdef bint name_at(Node node, View view, Outcome *outcome) noexcept
-cdef Version outcome_of(Node node, View view, bint by_name)
-cdef inline Version outcome_to_hand_over(Store store, Node node, View view, bint by_name):
-    """The outcome of `node` at `view`, for who will take it later on; None where it cannot be evicted until then."""
-    return outcome_of(node, view, by_name) if is_limited(<PyObject *> store, <PyObject *> node) else None
-
-
-cdef void open_version(Version version, Outcome *outcome) noexcept
-cdef uint64_t valid_until(Node dep, uint64_t seen, View view) noexcept
 cdef Walk new_walk(Store store, db, Node root)  # its view is set by the driver
