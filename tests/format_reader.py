@@ -103,7 +103,8 @@ def read_record(type: str, blob: bytes, found: dict[str, Any]) -> dict[str, Any]
 
 def dependency(raw: Any, records: list[tuple[int, int]]) -> tuple[int, Any, int | None, bool]:
     """Section, position of the record in it, part, and whether it is as it was read."""
-    n, part = raw if isinstance(raw, tuple) else (raw, None)
+    n, part, *_ = raw if isinstance(raw, tuple) else (raw, None)
+    part = None if part == -1 else part
     if part == -4:
         return (n >> 1, None, part, not n & 1)
     section, position = records[n >> 1]
@@ -124,7 +125,7 @@ def read_log(data: bytes) -> dict[str, Any]:
         checksum = zlib.crc32(struct.pack("<II", checksum, size) + content)
         if not size or len(content) < size or checksum != claimed:
             break
-        revision, ingredients, handles, changes = msgpack.unpackb(content)
+        revision, ingredients, handles, changes, *memos = msgpack.unpackb(content)
         entries.append(
             {
                 "revision": revision,
@@ -132,6 +133,15 @@ def read_log(data: bytes) -> dict[str, Any]:
                 "changes": [
                     (what, tuple(ingredients[i][:2]), unpack_row(key, [])[0], unpack_row(value, []))
                     for what, i, key, value in changes
+                ],
+                "memos": [
+                    (
+                        ingredients[i][1],
+                        unpack_row(key, [])[0],
+                        len(reads),
+                        unpack_row(value, [])[0],
+                    )
+                    for i, key, reads, value in (memos[0] if memos else ())
                 ],
             }
         )

@@ -74,7 +74,9 @@ ORDER = (
     "records",
     "dump",
     "install",
+    "scan",
     "restore",
+    "memos",
     "facts",
 )
 COMPILE_TIME = {"cython", "libc", "cpython"}  # exist only for `cimport`

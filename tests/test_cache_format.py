@@ -165,6 +165,7 @@ async def test_it_finds_what_a_log_holds(tmp_path: Path) -> None:
         await outside(db, a)
         outside.ingredient(db).invalidate(db, a)
         a.remove(db)
+        await outside(db, a)
     log = path.with_name("cache.bin.log").read_bytes()
     found = format_reader.read_log(log + b"torn")
     assert found["id"] == format_reader.read_cache(path.read_bytes())["id"]
@@ -177,10 +178,14 @@ async def test_it_finds_what_a_log_holds(tmp_path: Path) -> None:
         (2, [(1, page, ("handle", kind, 1), [("y", None)])]),
         (3, [(2, query, handle, [])]),
         (4, [(0, page, handle, [])]),
+        (4, []),
     ]
+    assert [each["memos"] for each in found["entries"][:4]] == [[]] * 4
+    assert [(name, n) for name, _, n, _ in found["entries"][4]["memos"]] == [("outside", 2)]
     assert [each["handles"] for each in found["entries"]] == [
         {(kind, 0): "a"},
         {(kind, 1): "b"},
+        {(kind, 0): "a"},
         {(kind, 0): "a"},
         {(kind, 0): "a"},
     ]

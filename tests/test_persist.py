@@ -3,8 +3,10 @@
 # ruff: noqa: ASYNC110, ASYNC240  (small local files, and nothing else to wait for)
 
 import asyncio
+import gc
 import logging
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from picante import (
     Key,
     PersistenceError,
     Revision,
+    Runtime,
     Snapshot,
     SnapshotFrozenError,
     Vacant,
@@ -1251,6 +1254,100 @@ async def test_loading_twice_is_loading_once(path: Path) -> None:
     assert len(b.text) == 3
     b.text.set(b, "a", "x")
     assert await b.double.get(b, "a") == 2
+
+
+async def test_a_loaded_database_in_a_reference_cycle_is_collected(path: Path) -> None:
+    """What was loaded is unknown to the collector at first; what comes later is not."""
+    a = Mapping()
+    a.text.set(a, "a", 1)
+    a.text.set(a, "long", "x" * 1000)
+    assert await a.total.get(a, None) == 10
+    await save_cache(path, a.runtime, a.all.values())
+    b = Mapping()
+    assert await load_cache(path, b.runtime, b.all.values())
+    assert not any(gc.is_tracked(each) for each in b.text.keys(b))
+    b.text.set(b, "a", [b])
+    gone = weakref.ref(b)
+    del a, b
+    gc.collect()
+    assert gone() is None
+
+
+class Mapping:
+    """A query that reads many at once."""
+
+    def __init__(self) -> None:
+        self.runtime = Runtime()
+        self.running = self.most = self.n_totals = 0
+        self.text: InputIngredient[str, int] = InputIngredient(1, "text")
+        self.slow = DerivedIngredient[int, int](2, "slow", self._slow, version="1")
+        self.total = DerivedIngredient[None, int](3, "total", self._total, version="1")
+        self.all = {each.kind: each for each in (self.text, self.slow, self.total)}
+
+    def ingredient(self, kind: int) -> Any:
+        return self.all.get(kind)
+
+    async def _slow(self, _: Any, key: int) -> int:
+        self.text.get(self, "a")
+        self.running += 1
+        self.most = max(self.most, self.running)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        self.running -= 1
+        return key
+
+    async def _total(self, _: Any, __: None) -> int:
+        self.n_totals += 1
+        return sum(await self.slow.map(self, range(5)))
+
+
+async def test_what_one_map_has_read_is_verified_side_by_side_after_a_load(path: Path) -> None:
+    a, b = Mapping(), Mapping()
+    a.text.set(a, "a", 1)
+    assert await a.total.get(a, None) == 10
+    await save_cache(path, a.runtime, a.all.values())
+    assert await load_cache(path, b.runtime, b.all.values())
+    b.text.set(b, "a", 2)
+    assert await b.total.get(b, None) == 10
+    assert (b.most, b.n_totals) == (5, 0)
+
+
+async def test_a_load_into_a_database_in_use_is_told_like_any_other_change(path: Path) -> None:
+    # r[event.types]: what it sets, what it removes, and what that may affect
+    a = Small()
+    await a.fill()
+    await a.save(path)
+    b = Small()
+    b.text.set(b, "gone", "x")
+    b.text.set(b, "a", "old")
+    assert await b.length.get(b, "a") == 3
+    receiver = b.runtime.subscribe_events()
+    assert await b.load(path)
+    revision = b.runtime.current_revision
+    got: list[Any] = []
+    while (event := receiver.try_recv()) is not None:
+        got.append(event)
+    assert got[0] == events.RevisionBumped(revision)
+    assert {each.revision for each in got} == {revision}
+    told = [(type(each).__name__, each.key.decode()) for each in got[1:]]
+    assert ("InputSet", "a") in told
+    assert told[told.index(("InputSet", "a")) + 1] == ("QueryInvalidated", "a")
+    assert ("InputRemoved", "gone") in told
+    assert got[told.index(("QueryInvalidated", "a")) + 1].by_key.decode() == "a"
+
+
+async def test_a_missing_file_is_no_excuse_for_a_load_in_the_wrong_place(tmp_path: Path) -> None:
+    db = Small()
+    async with await Snapshot.from_database(db) as snapshot:
+        with pytest.raises(SnapshotFrozenError):
+            await load_cache(tmp_path / "missing", snapshot.runtime, [])
+
+    async def loading(_: Any, key: Any) -> Any:
+        return await load_cache(tmp_path / "missing", db.runtime, [])
+
+    query: DerivedIngredient[Any, Any] = DerivedIngredient(99, "loading", loading)
+    with pytest.raises(WriteInQueryError):
+        await query.get(db, 1)
 
 
 async def test_events_come_after_a_load(path: Path) -> None:

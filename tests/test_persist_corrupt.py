@@ -422,7 +422,10 @@ SET_OF_LIST = b"\xc7\x03\x10\xdc\x00\x00"  # an extension 16 that holds an empty
         (LENGTH, derived_record("k", 1, 1, [0.0], 1)),
         (LENGTH, derived_record("k", 1, 1, [[]], 1)),
         (LENGTH, derived_record("k", 1, 1, [[0]], 1)),
-        (LENGTH, derived_record("k", 1, 1, [[0, 1, 2]], 1)),
+        (LENGTH, derived_record("k", 1, 1, [[0, 1, 2, 3]], 1)),
+        (LENGTH, derived_record("k", 1, 1, [[0, -1, 0]], 1)),  # no group has this number
+        (LENGTH, derived_record("k", 1, 1, [[0, -1, 2**31]], 1)),
+        (LENGTH, derived_record("k", 1, 1, [[0, -1, "x"]], 1)),
         (LENGTH, derived_record("k", 1, 1, [[0, -1]], 1)),
         (LENGTH, derived_record("k", 1, 1, [[0, -5]], 1)),
         (LENGTH, derived_record("k", 1, 1, [[0, 2**31]], 1)),

@@ -710,12 +710,40 @@ async def test_a_cancelled_compaction_goes_on(path: Path) -> None:
     assert state(await recovered(path)) == state(db)
 
 
+@pytest.mark.parametrize("is_written", [False, True])
+async def test_after_a_compaction_that_was_cancelled_the_next_one_goes_on(
+    path: Path, monkeypatch: pytest.MonkeyPatch, *, is_written: bool
+) -> None:
+    db = Database()
+    async with manual(db, path) as log:
+        save = log_module.save_file
+
+        async def cancelled(*args: Any, **options: Any) -> Any:
+            if is_written:
+                await save(*args, **options)
+            raise asyncio.CancelledError
+
+        monkeypatch.setattr(log_module, "save_file", cancelled)
+        Page(db, "a", "x", None)
+        with pytest.raises(asyncio.CancelledError):
+            await log.compact()
+        monkeypatch.undo()
+        Page(db, "b", "y", None)
+        await log.flush()
+        assert state(await recovered(path)) == state(db)
+        await log.compact()
+        assert not next_log_of(path).exists()
+        Page(db, "c", "z", None)
+        await log.flush()
+        assert state(await recovered(path)) == state(db)
+
+
 # --- Kills --------------------------------------------------------------------------------------------
 
 WRITER = """
 import asyncio, sys
 from picante.persist import Log
-from tests.logged import Config, Database, Page
+from tests.logged import Config, Database, Page, total
 
 async def main():
     path, sync = sys.argv[1], sys.argv[2] == "1"
@@ -723,6 +751,7 @@ async def main():
     log = await Log.open(db, path, sync=sync, interval=None, compact_at=None)
     n = (Config.limit(db) or 0)
     check(db, n)
+    assert await total(db) == sum(len(page.text(db)) for page in Page.all(db))
     print("begun", n, flush=True)
     while True:
         for _ in range(3):
@@ -733,6 +762,10 @@ async def main():
                 page = Page.get(db, f"page-{(n + 5) % 10}")
                 if page is not None and n % 3 == 0:
                     page.remove(db)
+            if n % 2:
+                await total(db)
+        if n % 6 == 0:
+            await log.checkpoint()
         await log.flush()
         print("flushed", n, flush=True)
         if n % 30 == 0:

@@ -71,7 +71,9 @@ A module may import and ``cimport`` only what stands above it:
 ``records``     how a stored record is written
 ``dump``        what is stored of a database, as records
 ``install``     putting stored outcomes in place, all at once
-``restore``     checking stored records, and bringing them back
+``scan``        checking stored records
+``restore``     bringing them back
+``memos``       new memos, for the log: reading them out, and putting them in place
 ``facts``       what is known of a query, and what depends on a record, for people
 ==============  =========================================================================
 

@@ -8,7 +8,7 @@ cimport cython
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.ref cimport PyObject
 
-from picante._core.node cimport PART, VALUE, Table, collect_dependents
+from picante._core.node cimport PART, VALUE, Table, collect_dependents, track
 from picante._core.store cimport keep_current, mark_from
 
 
@@ -53,6 +53,7 @@ cdef int change(
     """Give `node` another outcome from `revision` on. What it had held up to `until`, and goes to the `trash`."""
     if node.valid_since < revision:  # else another write of the same batch has changed it already
         keep_current(store, node, until, revision, revision)
+    track(node)
     trash.append(node.value)
     node.value = value
     node.flags = flags

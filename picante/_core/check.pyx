@@ -12,6 +12,7 @@ references can repeat what was written once:
 """
 
 cimport cython
+from cpython.list cimport PyList_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport uint32_t, uint64_t
@@ -26,7 +27,7 @@ from picante._core.stored cimport (
 )
 from picante._core.wire cimport (
     IS_BYTES, IS_DICT, IS_EXTENSION, IS_LIST, IS_NONE, IS_SMALL, IS_STR, IS_TUPLE, LONG_TEXT, MAX_NESTING, Head, Span,
-    big_endian, damaged, next_head,
+    big_endian, damaged, is_ascii, next_head,
 )
 
 cdef enum:
@@ -34,13 +35,6 @@ cdef enum:
     HASHING_AT_LEAST = 4096
 
 cdef uint64_t TOO_HEAVY = 1 << 60
-
-
-cdef struct Facts:
-    # Of a value that was read.
-    uint64_t weight  # how many values it consists of, with all references followed
-    int height  # how deep it nests, with all references followed; without parts: 0
-    bint hashable  # as far as can be seen
 
 
 cdef inline int merge(Facts* whole, const Facts* part) noexcept:
@@ -57,22 +51,31 @@ cdef inline int merge(Facts* whole, const Facts* part) noexcept:
 
 @cython.final
 cdef class Checker:
-    """One walk over the bytes of a value."""
+    """Walks over the bytes of values, one after the other.
 
-    cdef Source source  # None: classes are not looked for
-    cdef Span span
-    cdef list defined
-    cdef bint shared  # references may occur: values are numbered
-    cdef Facts* facts  # of the numbered values
-    cdef Py_ssize_t n_facts
-    cdef Py_ssize_t capacity
-    cdef uint64_t hashed  # the weight of all keys and elements so far
-    cdef uint64_t most_hashed
+    There is one for many values, because making one takes longer than looking at a small value.
+    """
 
     def __dealloc__(self):
         PyMem_Free(self.facts)
 
-    cdef int check(self) except -1:
+    cdef int check(self, Span span) except -1:
+        """DecodeError if what lies in `span` is no stored value."""
+        self.span = span
+        self.shared = False
+        self.n_facts = 0
+        self.hashed = 0
+        if PyList_GET_SIZE(self.defined):
+            self.defined = []
+        try:
+            return self.check_span()
+        except Exception as error:
+            wrapped = as_decode_error(error, self.span.at)
+            if wrapped is error:
+                raise error.with_traceback(None)  # the way down into the value says nothing
+            raise wrapped from error
+
+    cdef int check_span(self) except -1:
         cdef Head head
         cdef Py_ssize_t start = self.span.at
         cdef Facts facts
@@ -125,12 +128,9 @@ cdef class Checker:
 
     cdef int walk_text(self, Py_ssize_t size, const char* errors) except -1:
         cdef const unsigned char* data = self.span.data + self.span.at
-        cdef Py_ssize_t i
         self.span.at += size
-        for i in range(size):
-            if data[i] >= 0x80:
-                PyUnicode_DecodeUTF8(<char*> data, size, errors)
-                break
+        if not is_ascii(data, size):
+            PyUnicode_DecodeUTF8(<char*> data, size, errors)
         return 0
 
     cdef int enter(self, int depth) except -1:
@@ -296,23 +296,16 @@ cdef class Checker:
         return self.number(facts)
 
 
+cdef Checker new_checker(Source source):
+    cdef Checker checker = Checker()
+    checker.source = source
+    checker.defined = []
+    return checker
+
+
 cdef int check_value(Source source, Py_ssize_t start, Py_ssize_t end) except -1:
-    return run_check(source, source.span(start, end))
+    return new_checker(source).check(source.span(start, end))
 
 
 cdef int check_structure(Span span) except -1:
-    return run_check(None, span)
-
-
-cdef int run_check(Source source, Span span) except -1:
-    cdef Checker checker = Checker()
-    checker.source = source
-    checker.span = span
-    checker.defined = []
-    try:
-        return checker.check()
-    except Exception as error:
-        wrapped = as_decode_error(error, checker.span.at)
-        if wrapped is error:
-            raise error.with_traceback(None)  # the way down into the value says nothing
-        raise wrapped from error
+    return new_checker(None).check(span)

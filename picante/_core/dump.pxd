@@ -1,7 +1,7 @@
 """What is stored of a database."""
 
 cimport cython
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint32_t
 
 from picante._core.buffer cimport Buffer
 from picante._core.ingredient cimport Ingredient
@@ -32,7 +32,7 @@ cdef class Dump:
     cdef Record *records
     cdef Py_ssize_t n_records
     cdef Py_ssize_t records_capacity
-    cdef uint8_t *fresh          # of each of `dep_nodes`
+    cdef uint32_t *reads         # of each of `dep_nodes`: whether it is as it was read, and above that bit its group
     cdef Dependency *deps
     cdef Py_ssize_t fresh_capacity
     cdef dict index              # address of a Node -> index of its record

@@ -105,7 +105,7 @@ cdef class Dump:
 
     def __dealloc__(self):
         PyMem_Free(self.records)
-        PyMem_Free(self.fresh)
+        PyMem_Free(self.reads)
         PyMem_Free(self.deps)
 
     def __del__(self):
@@ -260,10 +260,10 @@ cdef class Dump:
         cdef void *grown
         if at + n > self.fresh_capacity:
             capacity = max(2 * self.fresh_capacity, at + n, 64)
-            grown = PyMem_Realloc(self.fresh, capacity)
+            grown = PyMem_Realloc(self.reads, capacity * sizeof(uint32_t))
             if grown == NULL:
                 raise MemoryError
-            self.fresh = <uint8_t *> grown
+            self.reads = <uint32_t *> grown
             self.fresh_capacity = capacity
         for i in range(n):
             if version is None:
@@ -273,11 +273,13 @@ cdef class Dump:
                 dep, seen = version.deps[i], version.seen[i]
             self.dep_nodes.append(dep)
             if dep is None or seen == NO_OUTCOME:
-                self.fresh[at + i] = False
+                self.reads[at + i] = False
             elif outcome_at(dep, self.view, &outcome):
-                self.fresh[at + i] = outcome.changed_at == seen
+                self.reads[at + i] = outcome.changed_at == seen
             else:
-                self.fresh[at + i] = dep.flags & VALUE and dep.changed_at == seen
+                self.reads[at + i] = dep.flags & VALUE and dep.changed_at == seen
+            if version is None:
+                self.reads[at + i] |= node.edges[i].group << 1
         return 0
 
     cdef int add(self, Section section, Node node, key, value, bint has_value) except -1:
@@ -358,7 +360,8 @@ cdef class Dump:
                 find_record(
                     self.all, self.section_of, self.index, self.dep_nodes[self.n_linked], &self.deps[self.n_linked]
                 )
-                self.deps[self.n_linked].is_fresh = self.fresh[self.n_linked]
+                self.deps[self.n_linked].is_fresh = self.reads[self.n_linked] & 1
+                self.deps[self.n_linked].group = self.reads[self.n_linked] >> 1
                 self.n_linked += 1
             return True
         if self.n_decided < self.n_records:

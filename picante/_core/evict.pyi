@@ -1,7 +1,8 @@
-from typing import final
+from typing import Never, final
 
 @final
 class Limits:
+    def __init__(self, *args: Never, **kwargs: Never) -> None: ...
     max_memos: int | None
     max_bytes: int | None
     @property

@@ -20,7 +20,7 @@ from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Realloc
 from cpython.ref cimport Py_DECREF
 from cpython.tuple cimport PyTuple_GET_ITEM
 
-from picante._core.node cimport FAILED, NO_OUTCOME, Version, begin_transition, end_transition, find_version
+from picante._core.node cimport FAILED, NO_OUTCOME, Version, begin_transition, end_transition, find_version, track
 from picante._core.observe cimport (
     COMPUTE_BEGIN, COMPUTE_END, COMPUTE_PAUSE, COMPUTE_RESUME, COMPUTE_RETURN, RUN_CANCELLED, RUN_EQUAL, RUN_FAILED,
     RUN_NEW, RUN_NO_RESULT, flush, new_number, tell,
@@ -76,6 +76,7 @@ cdef bint begin_frame(Frame frame) except -1:
         frame.nodes = []
         n_running += 1
         frame.sibling = frame.node.running
+        track(frame.node)
         frame.node.running = frame
         if frame.node.parts is not None:
             read_outside(frame)

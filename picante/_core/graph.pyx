@@ -1,7 +1,7 @@
 """The dependency graph as it is looked at from outside: records, without their parts."""
 
 from picante._core.node cimport (
-    FAILED, MARKED, VALUE, Table, Version, collect_dependents, find_version, holds_at, is_own_part, node_key, read_by,
+    EVICTED, FAILED, MARKED, VALUE, Table, Version, collect_dependents, find_version, holds_at, is_own_part, node_key, read_by,
 )
 
 
@@ -26,7 +26,7 @@ cdef list dependents_of(Node record):
 
 
 cdef bint dates_from(Node node, uint64_t revision) noexcept:
-    return node.flags & (VALUE | FAILED) and node.changed_at == revision
+    return node.flags & (VALUE | FAILED | EVICTED) and node.changed_at == revision
 
 
 cdef tuple identity_of(Node node):

@@ -22,7 +22,7 @@ from picante._core.key cimport Key
 from picante._core.key import Revision
 from picante._core.node cimport (
     ABSENT, OUTCOME, PACKED, PART, VALUE, Table, Version, begin_transition, end_transition, ensure_node, find_node,
-    find_version,
+    find_version, track,
 )
 from picante._core.observe cimport INPUT_SAME, READ, flush, tell
 from picante._core.packed cimport UNREADABLE, opened, readable, unpack_node
@@ -291,6 +291,7 @@ cdef class InputIngredient(Ingredient):
             parts = {name: fresh}
             if slot.changed_at == changed_at:
                 if slot.parts is None:
+                    track(slot)
                     slot.parts = parts
                 return slot.parts.setdefault(name, fresh)
 

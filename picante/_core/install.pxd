@@ -1,9 +1,10 @@
 """Stored outcomes, and how they become those of a database."""
 
 cimport cython
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from picante._core.ingredient cimport Ingredient
+from picante._core.node cimport Edge
 from picante._core.store cimport Store
 from picante._core.stored cimport Source
 
@@ -18,6 +19,9 @@ cdef struct Place:
     Py_ssize_t end
     uint64_t changed_at
     uint64_t verified_at
+    Edge *edges            # derived: what it read; `seen` is 1 if that is as it was read, else 0
+    uint32_t n_edges
+    bint has_stale         # derived: something that it read is not as it was read
     bint is_left_out       # it names what this process does not know, or depends on such a record
 
 
@@ -26,7 +30,10 @@ cdef class Part:
     """A section of the bytes."""
 
     cdef Ingredient ingredient    # None: no section of this database, or of a kind that nobody asked for
-    cdef str type
+    cdef str type                 # "interned", "input" or "derived", which is to say:
+    cdef bint is_interned
+    cdef bint is_input
+    cdef bint is_derived
     cdef bint lacks_some          # some of its records are left out
     cdef bint rerun               # the code of the query is another one: nothing holds before it has run
     cdef Py_ssize_t start
@@ -35,11 +42,17 @@ cdef class Part:
     cdef Py_ssize_t first         # the number of its first record
     cdef Py_ssize_t checked       # how many records were checked
     cdef list nodes               # of its records, once they are made; None for one that is left out
-    cdef list deps                # derived: of each the nodes that it read, and whether they are as they were read
     cdef Py_ssize_t n_before      # interned: how many values there were, ...
     cdef Py_ssize_t n_interned    # ... and how many there are with those of the file
     cdef list ids                 # interned: what the ids in the file are here
 
+
+cdef int drop_doubles(Place *place) except -1
+
+# Of a load into a database that has state (in a transition, before it): what it changes, as a list of the node of an
+# input, whether that has a value then, and the queries that read it; None of any other load.
+cdef list find_changes(Store store, list parts, Place *places, uint64_t stored_at)
+cdef int tell_changes(object hub, list changes, object revision) except -1
 
 # Put all outcomes in place (in a transition), at the revision that the store has then.
 cdef int install(Store store, Source source, list parts, Place *places, uint64_t stored_at, list trash) except -1

@@ -9,18 +9,25 @@ computed again when it is asked for. Where the code of its query has changed it 
 """
 
 cimport cython
-from cpython.list cimport PyList_GET_SIZE
+from cpython.list cimport PyList_GET_ITEM
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.ref cimport PyObject
 from libc.stdint cimport uint32_t
+from libc.stdlib cimport qsort
+from libc.string cimport memcpy
 
 from picante._core.change cimport change
+from picante._core.events import InputRemoved, InputSet, QueryInvalidated, RevisionBumped
 from picante._core.evict cimport make_room
 from picante._core.node cimport (
     ABSENT, EVICTED, FAILED, LOADED, MARKED, NAMED, NO_OUTCOME, NOWHERE, OUTCOME, PACKED, PART, UNLINKED, VALUE, Edge,
-    Node, Table, drop_edges, new_note, release_slot, replace_edges, reserve_edges,
+    Node, Table, collect_dependents, drop_edges, new_note, node_key, PyObject_GC_IsTracked, PyObject_GC_UnTrack,
+    release_slot, replace_edges, reserve_dependent, reserve_edges,
 )
 from picante._core.packed cimport new_packed
+from picante._core.stored cimport Origin
 from picante._core.store cimport admit, advance, keep_current, mark_from
+from picante._core.unpack cimport NO_SCALAR, unpack_scalar
 
 
 @cython.final
@@ -32,6 +39,7 @@ cdef int install(Store store, Source source, list parts, Place *places, uint64_t
     """Put all outcomes in place (in a transition)."""
     cdef Part part
     cdef Node node
+    cdef Py_ssize_t i
     cdef uint64_t until, revision
     cdef bint is_fresh = is_fresh_database(store, stored_at), has_stale = _has_stale(parts, places, stored_at)
     revision = store.present.revision + (0 if is_fresh else 1)
@@ -44,22 +52,24 @@ cdef int install(Store store, Source source, list parts, Place *places, uint64_t
     until = revision - 1 if revision else 0
     if revision > store.present.revision:
         advance(store, revision, trash)
+    store.marks += 1
     for part in parts:
-        if part.ingredient is not None and part.type != "interned" and not is_fresh:
+        if part.ingredient is not None and not part.is_interned and not is_fresh:
             clear(store, part, revision, until, trash)
     for part in parts:
-        if part.ingredient is not None and part.type == "input":
+        if part.ingredient is not None and part.is_input:
             place_inputs(store, source, part, places, is_fresh, revision, until, trash)
     for part in parts:
-        if part.ingredient is not None and part.type == "derived":
+        if part.ingredient is not None and part.is_derived:
             place_memos(store, source, part, places, stored_at, is_fresh, has_stale, revision, until, trash)
     for part in parts:
-        if part.ingredient is not None and part.type == "derived":
-            draw_edges(part, revision)
+        if part.ingredient is not None and part.is_derived:
+            draw_edges(part, places, revision)
     for part in parts:
-        if part.ingredient is not None and part.type == "derived":
-            for node in part.nodes:
-                if node is not None and node.flags & MARKED:
+        if part.ingredient is not None and part.is_derived:
+            for i in range(part.n_records):
+                node = <Node> PyList_GET_ITEM(part.nodes, i)
+                if node is not None and node.flags & MARKED and node.n_dependents:
                     mark_from(store, node, until)
     return make_room(store, None, trash)
 
@@ -67,20 +77,20 @@ cdef int install(Store store, Source source, list parts, Place *places, uint64_t
 cdef bint _has_stale(list parts, Place *places, uint64_t stored_at) except -1:
     """Whether some memo will have to be verified: what depends on it may have to run at this very revision, too."""
     cdef Part part
+    cdef Place *place
     cdef Py_ssize_t i
     for part in parts:
-        if part.ingredient is None or part.type != "derived":
+        if part.ingredient is None or not part.is_derived:
             continue
         for i in range(part.n_records):
-            if part.deps[i] is not None and (
-                part.rerun or places[part.first + i].verified_at < stored_at or False in part.deps[i][1::2]
-            ):
+            place = &places[part.first + i]
+            if not place.is_left_out and (part.rerun or place.verified_at < stored_at or place.has_stale):
                 return True
     return False
 
 
 cdef bint _has_memos(list parts) except -1:
-    return any([(<Part> part).type == "derived" and (<Part> part).n_records > 0 for part in parts])
+    return any([(<Part> part).is_derived and (<Part> part).n_records > 0 for part in parts])
 
 
 cdef bint is_fresh_database(Store store, uint64_t stored_at) except -1:
@@ -96,6 +106,91 @@ cdef bint is_fresh_database(Store store, uint64_t stored_at) except -1:
     return True
 
 
+cdef int compare_edges(const void *one, const void *other) noexcept nogil:
+    cdef size_t a = <size_t> (<const Edge *> one).dep, b = <size_t> (<const Edge *> other).dep
+    return (a > b) - (a < b)
+
+
+cdef int drop_doubles(Place *place) except -1:
+    """Each dependency once: two ids in the file may be one here, and whoever wrote it may not have cared."""
+    cdef size_t size = place.n_edges * sizeof(Edge)
+    cdef Edge *edges = place.edges
+    cdef Edge *ordered
+    cdef uint32_t i, n = 0
+    cdef bint found = False
+    cdef dict positions = {}
+    if place.n_edges == 2:
+        found = edges[0].dep == edges[1].dep
+    else:
+        ordered = <Edge *> PyMem_Malloc(size)
+        if ordered == NULL:
+            raise MemoryError
+        memcpy(ordered, edges, size)
+        qsort(ordered, place.n_edges, sizeof(Edge), compare_edges)
+        for i in range(1, place.n_edges):
+            found = found or ordered[i].dep == ordered[i - 1].dep
+        PyMem_Free(ordered)
+    if not found:
+        return 0
+    for i in range(place.n_edges):
+        at = positions.setdefault(<size_t> edges[i].dep, n)
+        if at == n:
+            edges[n] = edges[i]
+            n += 1
+        elif not edges[i].seen:
+            edges[<uint32_t> at].seen = 0
+    place.n_edges = n
+    return 0
+
+
+cdef list find_changes(Store store, list parts, Place *places, uint64_t stored_at):
+    cdef Part part
+    cdef Place *place
+    cdef Node node
+    cdef Py_ssize_t i
+    cdef set stored, seen = set()  # each query is told of once, however much of what it read has changed
+    cdef list changes = [], found
+    if is_fresh_database(store, stored_at):
+        return None
+    for part in parts:
+        if part.ingredient is None or not part.is_input:
+            continue
+        stored = set()
+        for i in range(part.n_records):
+            node = <Node> PyList_GET_ITEM(part.nodes, i)
+            place = &places[part.first + i]
+            if node is not None:
+                stored.add(<size_t> <PyObject *> node)
+                if node.flags & VALUE or place.value < place.end:
+                    changes.append((node, place.value < place.end, []))
+        for nodes in (part.ingredient.table.plain, part.ingredient.table.encoded):
+            for node in nodes.values():
+                if node.flags & VALUE and <size_t> <PyObject *> node not in stored:
+                    changes.append((node, False, []))
+    for node, _, found in changes:
+        collect_dependents(node, found, seen)
+        if node.parts is not None:
+            for each in node.parts.values():
+                collect_dependents(each, found, seen)
+    return changes
+
+
+cdef int tell_changes(object hub, list changes, object revision) except -1:
+    """Tell subscribers of a load as of any change (r[event.types])."""
+    cdef Node node, query
+    hub.emit(RevisionBumped(revision))
+    for node, is_set, queries in changes:
+        kind, key = (<Table> node.table).kind, node_key(node)
+        if is_set:
+            hub.emit(InputSet(kind, key.hash, key, revision, revision))
+        else:
+            hub.emit(InputRemoved(kind, key.hash, key, revision))
+        for query in queries:
+            of = node_key(query)
+            hub.emit(QueryInvalidated((<Table> query.table).kind, of.hash, of, kind, key, revision))
+    return 0
+
+
 cdef int clear(Store store, Part part, uint64_t revision, uint64_t until, list trash) except -1:
     """Remove what the database has and the file has not."""
     cdef Table table = part.ingredient.table
@@ -105,10 +200,10 @@ cdef int clear(Store store, Part part, uint64_t revision, uint64_t until, list t
         for node in nodes.values():
             if <size_t> <PyObject *> node in stored:
                 continue
-            if part.type == "input" and node.flags & VALUE:
+            if part.is_input and node.flags & VALUE:
                 change_input(store, node, ABSENT, None, revision, until, trash)
                 store.idle.append(node)
-            elif part.type == "derived" and node.flags & NAMED:
+            elif part.is_derived and node.flags & NAMED:
                 keep_current(store, node, node.verified_at if node.flags & MARKED else until, revision, revision)
                 drop_memo(store, node, trash)
                 mark_from(store, node, until)
@@ -139,6 +234,20 @@ cdef int drop_memo(Store store, Node node, list trash) except -1:
     return 0
 
 
+cdef inline bint _is_new(Node node) noexcept:
+    """Whether `node` was made for this load, or is as if it were: nobody has seen anything of it."""
+    return (
+        not node.flags & (VALUE | FAILED | EVICTED) and node.valid_since == 0 and not node.n_edges and not node.n_dependents
+        and node.history is None and node.parts is None
+    )
+
+
+cdef inline void untrack(Node node) noexcept:
+    """Hide `node` from the collector if neither its key nor its value is of interest to that: see `node.track`."""
+    if not PyObject_GC_IsTracked(node.key) and not PyObject_GC_IsTracked(node.value):
+        PyObject_GC_UnTrack(<void *> node)
+
+
 cdef int place_inputs(
     Store store, Source source, Part part, Place *places, bint is_fresh, uint64_t revision, uint64_t until, list trash
 ) except -1:
@@ -146,21 +255,34 @@ cdef int place_inputs(
     cdef Py_ssize_t i
     cdef Place *place
     cdef Node node, each
+    cdef Origin origin = <Origin> source.origin
     cdef uint32_t flags
     table.n_present = 0
     for i in range(part.n_records):
-        node = part.nodes[i]
+        node = <Node> PyList_GET_ITEM(part.nodes, i)
         place = &places[part.first + i]
         if node is None:
             continue
-        flags = VALUE | PACKED if place.value < place.end else ABSENT
-        value = new_packed(source, place.value, place.end) if flags & VALUE else None
-        change_input(store, node, flags, value, revision, until, trash)
-        if is_fresh:
-            node.changed_at = node.valid_since = place.changed_at
-            if node.parts is not None:
-                for each in node.parts.values():
-                    each.changed_at = each.valid_since = place.changed_at
+        value = None
+        flags = ABSENT
+        if place.value < place.end:
+            flags = VALUE
+            value = unpack_scalar(source, place.value, place.end)
+            if value is NO_SCALAR:
+                flags |= PACKED
+                value = new_packed(origin, place.value, place.end)
+        if _is_new(node) and (is_fresh or not store.pins):
+            node.value = value
+            node.flags = flags
+            node.changed_at = node.valid_since = place.changed_at if is_fresh else revision
+            untrack(node)
+        else:
+            change_input(store, node, flags, value, revision, until, trash)
+            if is_fresh:
+                node.changed_at = node.valid_since = place.changed_at
+                if node.parts is not None:
+                    for each in node.parts.values():
+                        each.changed_at = each.valid_since = place.changed_at
         if flags & VALUE:
             table.last_ordinal += 1
             node.verified_at = table.last_ordinal
@@ -177,17 +299,27 @@ cdef int place_memos(
     cdef Py_ssize_t i
     cdef Place *place
     cdef Node node, outside
+    cdef uint32_t flags
+    cdef Origin origin = <Origin> source.origin
     for i in range(part.n_records):
-        node = part.nodes[i]
+        node = <Node> PyList_GET_ITEM(part.nodes, i)
         place = &places[part.first + i]
-        if node is None or part.deps[i] is None:
+        if node is None or place.is_left_out:
             continue
-        if node.flags & OUTCOME:
-            keep_current(store, node, node.verified_at if node.flags & MARKED else until, revision, revision)
-        mark_from(store, node, until)
-        drop_memo(store, node, trash)
-        node.value = new_packed(source, place.value, place.end)
-        node.flags = VALUE | PACKED
+        if not _is_new(node):
+            if node.flags & OUTCOME:
+                keep_current(store, node, node.verified_at if node.flags & MARKED else until, revision, revision)
+            mark_from(store, node, until)
+            drop_memo(store, node, trash)
+        value = unpack_scalar(source, place.value, place.end)
+        flags = VALUE
+        if value is NO_SCALAR:
+            flags = VALUE | PACKED
+            value = new_packed(origin, place.value, place.end)
+        node.value = value
+        if _is_new(node) and node.running is None:
+            untrack(node)
+        node.flags = flags
         node.ran = node.turned = new_note(LOADED, NOWHERE)
         node.ran_at = revision
         node.changed_at = place.changed_at if is_fresh else revision
@@ -205,27 +337,30 @@ cdef int place_memos(
     return 0
 
 
-cdef int draw_edges(Part part, uint64_t revision) except -1:
+cdef int draw_edges(Part part, Place *places, uint64_t revision) except -1:
     cdef Py_ssize_t i
-    cdef uint32_t n
-    cdef Edge *edges
+    cdef uint32_t k
+    cdef Edge *edge
+    cdef Place *place
     cdef Node node, dep
-    cdef list deps, found
+    cdef Table table
     for i in range(part.n_records):
-        node = part.nodes[i]
-        if node is None or part.deps[i] is None:
+        node = <Node> PyList_GET_ITEM(part.nodes, i)
+        place = &places[part.first + i]
+        if node is None or place.is_left_out:
             continue
-        found = part.deps[i]
-        deps = found[::2]
-        edges = reserve_edges(deps)
-        replace_edges(node, edges, <uint32_t> PyList_GET_SIZE(deps))
-        n = 0
-        for dep, is_fresh in zip(deps, found[1::2]):
-            if (<Table> dep.table).members is None and not (<Table> dep.table).derived:
+        for k in range(place.n_edges):
+            reserve_dependent(<Node> place.edges[k].dep)
+        replace_edges(node, place.edges, place.n_edges)
+        place.edges = NULL  # they are the node's now
+        for k in range(place.n_edges):
+            edge = &node.edges[k]
+            dep = <Node> edge.dep
+            table = <Table> dep.table
+            if table.members is None and not table.derived:
                 dep.flags = VALUE  # the record of an interned value
-            edges[n].seen = dep.changed_at if is_fresh else NO_OUTCOME
-            if not is_fresh and not node.flags & MARKED:
-                node.flags |= MARKED
-                node.verified_at = revision - 1
-            n += 1
+            edge.seen = dep.changed_at if edge.seen else NO_OUTCOME
+        if place.has_stale and not node.flags & MARKED:
+            node.flags |= MARKED
+            node.verified_at = revision - 1
     return 0

@@ -150,6 +150,9 @@ cdef extern from *:
     const uint32_t NOWHERE
     int PyGC_Disable()
     int PyGC_Enable()
+    bint PyObject_GC_IsTracked(object container) noexcept
+    void PyObject_GC_Track(void *container) noexcept
+    void PyObject_GC_UnTrack(void *container) noexcept
 
 
 cdef struct Read:
@@ -170,6 +173,16 @@ cdef inline bint begin_transition() noexcept:
 cdef inline void end_transition(bint collecting) noexcept:
     if collecting:
         PyGC_Enable()
+
+
+cdef inline void track(Node node) noexcept:
+    """Let the collector know `node`: to be called before it gets anything that may lead back to it.
+
+    What was loaded has nothing of that kind, as long as its key and its value are plain, and there may be very much of
+    it. Forgetting the call costs memory where a database is in a reference cycle, and nothing else.
+    """
+    if not PyObject_GC_IsTracked(node):
+        PyObject_GC_Track(<void *> node)
 
 
 cdef inline bint holds_at(Node node, uint64_t revision) noexcept:
@@ -205,6 +218,7 @@ cdef bint is_own_part(Node node) noexcept
 cdef int forget_node(Node node) except -1
 
 cdef Edge *reserve_edges(list deps) except? NULL
+cdef int reserve_dependent(Node dep) except -1
 cdef bint same_deps(Node node, list deps) noexcept
 cdef void replace_edges(Node node, Edge *edges, uint32_t n_edges) noexcept
 cdef void drop_edges(Node node) noexcept

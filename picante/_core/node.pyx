@@ -201,13 +201,28 @@ cdef void release_slot(Node node) noexcept:
 # -- edges
 
 
+cdef int reserve_dependent(Node dep) except -1:
+    """Room for one more reader of `dep`."""
+    cdef uint32_t capacity
+    cdef void *grown
+    if dep.n_dependents < dep.dependents_capacity:
+        return 0
+    if dep.n_dependents > 0x7FFF_FFFF:
+        raise OverflowError("A record can have at most 2,147,483,647 dependents.")
+    capacity = 2 * dep.dependents_capacity if dep.dependents_capacity else 1
+    grown = PyMem_Realloc(dep.dependents, capacity * sizeof(Backref))
+    if grown == NULL:
+        raise MemoryError
+    dep.dependents = <Backref *> grown
+    dep.dependents_capacity = capacity
+    return 0
+
+
 cdef Edge *reserve_edges(list deps) except? NULL:
     """Room for edges to `deps`, on both sides; afterwards `replace_edges` cannot fail."""
     cdef Py_ssize_t n = PyList_GET_SIZE(deps), i
     cdef Edge *edges
     cdef Node dep
-    cdef uint32_t capacity
-    cdef void *grown
     if n == 0:
         return NULL
     if n > 0x7FFF_FFFF:
@@ -220,16 +235,11 @@ cdef Edge *reserve_edges(list deps) except? NULL:
         edges[i].dep = <PyObject *> dep
         edges[i].group = 0
         if dep.n_dependents == dep.dependents_capacity:
-            if dep.n_dependents > 0x7FFF_FFFF:
+            try:
+                reserve_dependent(dep)
+            except BaseException:
                 PyMem_Free(edges)
-                raise OverflowError("A record can have at most 2,147,483,647 dependents.")
-            capacity = 2 * dep.dependents_capacity if dep.dependents_capacity else 1
-            grown = PyMem_Realloc(dep.dependents, capacity * sizeof(Backref))
-            if grown == NULL:
-                PyMem_Free(edges)
-                raise MemoryError
-            dep.dependents = <Backref *> grown
-            dep.dependents_capacity = capacity
+                raise
     return edges
 
 

@@ -4,20 +4,22 @@ cimport cython
 from libc.stdint cimport uint64_t
 
 from picante._core.node cimport Node
-from picante._core.stored cimport Source
+from picante._core.stored cimport Origin
 
 
 @cython.final
+@cython.no_gc
 cdef class Packed:
-    cdef Source source         # None once it is decoded
+    cdef Origin origin         # None once it is decoded
     cdef Py_ssize_t start
     cdef Py_ssize_t end
     cdef object value
+    cdef bint is_plain         # once it is decoded: no class that a user has written has to do with it
 
     cdef object get(self)
 
 
-cdef Packed new_packed(Source source, Py_ssize_t start, Py_ssize_t end)
+cdef Packed new_packed(Origin origin, Py_ssize_t start, Py_ssize_t end)
 cdef int unpack_node(Node node, uint64_t revision) except -1
 
 

@@ -7,19 +7,26 @@ the general one. Decoding may run the code of a user's codec; so it happens wher
 cimport cython
 
 from picante._core.errors import DecodeError
-from picante._core.node cimport PACKED, Table, begin_transition, end_transition, mark_dependents, release_slot
+from picante._core.node cimport PACKED, Table, begin_transition, end_transition, mark_dependents, release_slot, track
+from picante._core.stored cimport Source
 from picante._core.unpack cimport unpack_value
 
 
 @cython.final
+@cython.no_gc  # there may be very many; a value that is decoded here stays only where a version of the past has it
 cdef class Packed:
     """Where a value stands in the bytes that were loaded."""
 
     cdef object get(self):
-        cdef Source source = self.source
-        if source is not None:
+        cdef Origin origin = self.origin
+        cdef Source source
+        if origin is not None:
+            if origin.source == NULL:
+                raise ReferenceError("The database whose value this is has been freed.")
+            source = <Source> origin.source
             self.value = unpack_value(source, self.start, self.end)  # two threads may do so: one result stays
-            self.source = None
+            self.is_plain = source.was_plain
+            self.origin = None
         return self.value
 
 
@@ -34,9 +41,9 @@ cdef object readable(object value):
         return UNREADABLE
 
 
-cdef Packed new_packed(Source source, Py_ssize_t start, Py_ssize_t end):
+cdef Packed new_packed(Origin origin, Py_ssize_t start, Py_ssize_t end):
     cdef Packed packed = Packed()
-    packed.source = source
+    packed.origin = origin
     packed.start = start
     packed.end = end
     return packed
@@ -68,6 +75,8 @@ cdef int unpack_node(Node node, uint64_t revision) except -1:
                 raise MemoryError
         return 0
     if node.value is packed:
+        if not (<Packed> packed).is_plain:
+            track(node)
         node.flags &= ~PACKED
         node.value = value
     return 0

@@ -29,6 +29,7 @@ cdef struct Dependency:
     int64_t record    # the index of the record, of MEMBERS_PART that of the section; -1: there is none
     int32_t part
     bint is_fresh     # it is as it was read
+    uint32_t group    # reads of one `map` share one; 0: none
 
 
 cdef struct Record:

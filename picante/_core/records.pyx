@@ -49,6 +49,7 @@ cdef int find_record(list sections, dict section_of, dict index, Node dep, Depen
     cdef Section section
     found.record = -1
     found.part = WHOLE
+    found.group = 0
     at = None if dep is None else section_of.get(<size_t> dep.table)
     if at is None:
         return 0
@@ -86,11 +87,13 @@ cdef int write_record(
             for i in range(record.n_deps):
                 dep = &deps[record.first_dep + i]
                 number = dep.record if dep.part == MEMBERS_PART else records[dep.record].number
-                if dep.part != WHOLE:
-                    _put_array(scratch, 2)
+                if dep.part != WHOLE or dep.group:
+                    _put_array(scratch, 3 if dep.group else 2)
                 put_unsigned(scratch, 2 * number + (not dep.is_fresh))
-                if dep.part != WHOLE:
+                if dep.part != WHOLE or dep.group:
                     put_int(scratch, dep.part)
+                if dep.group:
+                    put_unsigned(scratch, dep.group)
             if record.must_run:  # as if the world outside of the database had changed
                 _put_array(scratch, 2)
                 put_unsigned(scratch, 2 * <uint64_t> record.number + 1)
@@ -110,6 +113,7 @@ cdef Py_ssize_t record_size(Record *record, Dependency *deps, Py_ssize_t n_recor
             size += _size_of(record.verified_at) + _size_of(record.n_deps) + 2
             for i in range(record.n_deps):
                 size += per_number + (0 if deps[record.first_dep + i].part == WHOLE else 6)
+                size += 7 if deps[record.first_dep + i].group else 0
             if record.must_run:
                 size += per_number + 2
     return size + (2 if size <= 0xFF else 3 if size <= 0xFFFF else 5)

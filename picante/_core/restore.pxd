@@ -1,12 +1,13 @@
 """Bringing stored records back into a database."""
 
 cimport cython
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
+from picante._core.check cimport Checker
 from picante._core.install cimport Part, Place
 from picante._core.node cimport Node
 from picante._core.store cimport Store
-from picante._core.stored cimport Source
+from picante._core.stored cimport Origin, Source
 from picante._core.wire cimport Span
 
 
@@ -18,20 +19,19 @@ cdef class Restore:
     cdef object runtime
     cdef object db
     cdef Source source
+    cdef Origin origin            # its values that are not decoded yet live at least as long as this
+    cdef Checker checker
     cdef uint64_t revision        # at which the records were stored
     cdef list parts
     cdef Place *places
     cdef Py_ssize_t n_records
     cdef Py_ssize_t current
+    cdef list kept                # what is read besides records: it must not go before it is linked
     cdef list unknown_handles     # kinds of handles whose values are not loaded
     cdef readonly list left_out   # (what, why): records that name what this process does not know; the first few
     cdef readonly Py_ssize_t n_left_out
 
     cdef int check_one(self, Part part) except -1
-    cdef int check_stored(self, Place *place, Py_ssize_t start, Py_ssize_t end) except -1
-    cdef int check_fields(self, Part part, Place *place) except -1
-    cdef int check_deps(self, Span *span, Part part) except -1
-    cdef uint64_t read_revision(self, Span *span) except? 0xDEAD
     cdef int leave_out(self, Part part, Place *place, error) except -1
 
     cdef int undo(self) except -1
@@ -39,7 +39,14 @@ cdef class Restore:
     cdef int intern_all(self) except -1
     cdef object intern_part(self, Part part, dict new_ids)
     cdef int make_nodes(self, Part part) except -1
+    cdef Node make_node(self, Part part, Place *place, bint lacks_ids, bint *is_new)
+    cdef int refuse_doubles(self, Part part) except -1
     cdef int find_deps(self, Part part) except -1
-    cdef Node read_dep(self, Span *span, Node reader, bint *is_fresh)
+    cdef int find_deps_of(self, Part part, Py_ssize_t i) except -1
+    cdef Node read_dep(self, Span *span, Node reader, bint *is_fresh, uint32_t *group)
     cdef Part part_of(self, int64_t number)
     cdef int spread_left_out(self) except -1
+
+
+# What stands for the world outside of the database that the query of `cell` reads.
+cdef Node outside_part(Node cell)

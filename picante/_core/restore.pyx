@@ -1,37 +1,40 @@
 """Bringing stored records back into a database (r[persist.load-order]).
 
-Nothing is believed before it is checked, and nothing is changed before everything is: `step` walks over the records
-without building anything; `commit` makes keys and nodes, which change nothing by themselves, and then has all outcomes
-put in place in one transition (`install`). Values stay packed until somebody reads them.
+Nothing is believed before it is checked, and nothing is changed before everything is: `step` has all records looked at
+(`scan`) without building anything; `commit` makes keys and nodes, which change nothing by themselves, and then has all
+outcomes put in place in one transition (`install`). Values stay packed until somebody reads them, but for numbers and
+short texts.
 
 Ids of interned values keep their meaning: those in the bytes are mapped to what they are here.
 """
 
 cimport cython
+from cpython.dict cimport PyDict_SetDefault
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
-from cpython.mem cimport PyMem_Free, PyMem_Realloc
+from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.ref cimport PyObject
+from libc.string cimport memset
 
-from picante._core.check cimport check_structure, check_value
+from picante._core.check cimport new_checker
 from picante._core.errors import DecodeError, EncodeError, ForeignDatabaseError
 from picante._core.events import RevisionSet
-from picante._core.extension cimport SHARED
 from picante._core.frame cimport OUTSIDE
 from picante._core.ingredient cimport Ingredient
 from picante._core.input cimport PRESENCE, InputIngredient
-from picante._core.install cimport Part, Place, install
+from picante._core.install cimport Part, Place, drop_doubles, find_changes, install, tell_changes
 from picante._core.interned cimport InternedIngredient
 from picante._core.key import Revision
-from picante._core.node cimport PART, VALUE, begin_transition, end_transition, ensure_node
+from picante._core.node cimport (
+    ABSENT, OUTCOME, PART, VALUE, Edge, Table, begin_transition, end_transition, ensure_node, track,
+)
 from picante._core.recorder cimport record_load
 from picante._core.records cimport MEMBERS_PART, OUTSIDE_PART, PRESENCE_PART, WHOLE
 from picante._core.runtime cimport Runtime
+from picante._core.scan cimport scan_record
 from picante._core.store cimport sweep
-from picante._core.stored cimport new_source
-from picante._core.unpack cimport unpack_value
-from picante._core.wire cimport (
-    IS_BYTES, IS_EXTENSION, IS_LARGE, IS_LIST, IS_SMALL, IS_TUPLE, Head, damaged, next_head,
-)
+from picante._core.stored cimport Source, new_origin, new_source
+from picante._core.unpack cimport NO_SCALAR, unpack_scalar, unpack_value
+from picante._core.wire cimport IS_TUPLE, Head, damaged, next_head
 
 cdef enum:
     MAX_REPORTED = 20
@@ -53,13 +56,19 @@ cdef class Restore:
         self.runtime = runtime
         self.store = runtime.store
         self.db = db
-        self.source = new_source(data, db, None, names, None)
+        # Checked now, and read later: nobody may change it meanwhile.
+        self.source = new_source(data if type(data) is bytes else bytes(data), db, None, names, None)
+        self.checker = new_checker(self.source)
+        self.kept = []
         self.revision = Revision(revision)
         self.parts = []
         self.left_out = []
         self.unknown_handles = []
 
     def __dealloc__(self):
+        cdef Py_ssize_t i
+        for i in range(self.n_records):
+            PyMem_Free(self.places[i].edges)
         PyMem_Free(self.places)
 
     def add(
@@ -85,16 +94,20 @@ cdef class Restore:
             self.unknown_handles.append(handle_kind)
         part.ingredient = ingredient
         part.type = type
+        part.is_interned = type == "interned"
+        part.is_input = type == "input"
+        part.is_derived = type == "derived"
         part.rerun = rerun
         part.start = start
         part.end = end
         part.n_records = n_records
         part.first = self.n_records
-        self.n_records += n_records
-        grown = PyMem_Realloc(self.places, max(self.n_records, 1) * sizeof(Place))
+        grown = PyMem_Realloc(self.places, max(self.n_records + n_records, 1) * sizeof(Place))
         if grown == NULL:
             raise MemoryError
         self.places = <Place *> grown
+        memset(&self.places[self.n_records], 0, n_records * sizeof(Place))
+        self.n_records += n_records
         self.parts.append(part)
 
     # -- checking
@@ -117,99 +130,11 @@ cdef class Restore:
         return True
 
     cdef int check_one(self, Part part) except -1:
-        cdef Span span = self.source.span(part.start, part.end)
-        cdef Head head
         cdef Place *place = &self.places[part.first + part.checked]
-        next_head(&span, &head)
-        if head.form != IS_BYTES:
-            raise damaged(part.start, "a record is not where it should be")
-        place.start = place.key = span.at
-        place.end = span.end = part.start = span.at + head.size
-        place.key_end = place.deps = place.value = place.key
-        place.changed_at = place.verified_at = 0
-        place.is_left_out = part.ingredient is None
         try:
-            if part.type != "interned":
-                next_head(&span, &head)
-                if head.form != IS_SMALL or not 0 < head.number <= span.end - span.at:
-                    raise damaged(span.at, "the key of a record has no size")
-                place.key = span.at
-                span.at += <Py_ssize_t> head.number
-                place.key_end = span.at
-                place.changed_at = self.read_revision(&span)
-                if part.type == "derived":
-                    place.verified_at = self.read_revision(&span)
-                    place.deps = span.at
-                    self.check_deps(&span, part)
-                place.value = span.at
-                self.check_stored(place, place.key, place.key_end)
-            if part.type != "input" or place.value < place.end:
-                if part.ingredient is not None and part.type == "input":
-                    self.check_fields(part, place)
-                self.check_stored(place, place.value, place.end)
+            return scan_record(self.checker, self.parts, part, place, self.n_records, self.revision)
         except LookupError as error:
-            self.leave_out(part, place, error.__cause__)
-        return 0
-
-    cdef uint64_t read_revision(self, Span *span) except? 0xDEAD:
-        cdef Head head
-        next_head(span, &head)
-        if head.form != IS_SMALL and head.form != IS_LARGE or <uint64_t> head.number > self.revision or (
-            head.form == IS_SMALL and head.number < 0
-        ):
-            raise damaged(span.at, "a revision stands there that had not come yet")
-        return <uint64_t> head.number
-
-    cdef int check_stored(self, Place *place, Py_ssize_t start, Py_ssize_t end) except -1:
-        """LookupError for what is well-formed and names what nobody knows here."""
-        try:
-            check_value(self.source, start, end)
-        except DecodeError as error:
-            check_structure(self.source.span(start, end))
-            raise LookupError from error
-        return 0
-
-    cdef int check_fields(self, Part part, Place *place) except -1:
-        cdef Span span = self.source.span(place.value, place.end)
-        cdef Head head
-        cdef Py_ssize_t n = len((<InputIngredient> part.ingredient).fields)
-        if n:
-            next_head(&span, &head)
-            if head.form == IS_EXTENSION and head.code == SHARED:
-                next_head(&span, &head)
-            if head.form != IS_TUPLE or head.size != n:
-                raise damaged(span.at, f"a record of {part.ingredient.name} has {n} fields")
-        return 0
-
-    cdef int check_deps(self, Span *span, Part part) except -1:
-        cdef Head head
-        cdef Py_ssize_t n_deps, n_of
-        cdef int64_t number
-        cdef bint is_part
-        next_head(span, &head)
-        if head.form != IS_TUPLE and head.form != IS_LIST:
-            raise damaged(span.at, "the dependencies of a record are not there")
-        n_deps = head.size
-        for _ in range(n_deps):
-            next_head(span, &head)
-            is_part = head.form == IS_TUPLE and head.size == 2
-            if is_part:
-                next_head(span, &head)
-            if head.form != IS_SMALL or head.number < 0:
-                raise damaged(span.at, "a dependency names no record")
-            number = head.number >> 1
-            n_of = self.n_records
-            if is_part:
-                next_head(span, &head)
-                if head.form != IS_SMALL or not MEMBERS_PART <= head.number <= 0x7FFF_FFFF or head.number == WHOLE:
-                    raise damaged(span.at, "a dependency names no part of a record")
-                if head.number == MEMBERS_PART:
-                    n_of = PyList_GET_SIZE(self.parts)
-            if number >= n_of:
-                raise damaged(span.at, "a dependency names a record that is not there")
-            if is_part and head.number == MEMBERS_PART and (<Part> self.parts[number]).type != "input":
-                raise damaged(span.at, "a dependency is on the keys of what has none")
-        return 0
+            return self.leave_out(part, place, error.__cause__)
 
     cdef int leave_out(self, Part part, Place *place, error) except -1:
         place.is_left_out = part.lacks_some = True
@@ -226,7 +151,7 @@ cdef class Restore:
         Raises:
             DecodeError: keys are not what they should be after all.
         """
-        cdef list trash = []
+        cdef list trash = [], changes = None
         (<Runtime> self.runtime).check_writable()
         # The collector would go over a growing number of new objects again and again, and none of them is garbage.
         cdef bint collecting = begin_transition()
@@ -236,6 +161,11 @@ cdef class Restore:
             except BaseException:
                 self.undo()
                 raise
+            if (<Runtime> self.runtime).has_event_receivers():
+                changes = find_changes(self.store, self.parts, self.places, self.revision)
+            self.origin = new_origin(self.source)
+            self.store.sources = [each for each in self.store.sources if (<Source> each).origin != NULL]
+            self.store.sources.append(self.source)
             install(self.store, self.source, self.parts, self.places, self.revision, trash)
             if (<Runtime> self.runtime).recorders:
                 record_load((<Runtime> self.runtime).recorders, self.store.present.revision)
@@ -247,7 +177,9 @@ cdef class Restore:
         hub = (<Runtime> self.runtime).hub
         if hub is not None:
             hub.publish_revision(revision)
-            if hub.has_event_receivers:
+            if changes is not None:
+                tell_changes(hub, changes, revision)
+            elif hub.has_event_receivers:
                 hub.emit(RevisionSet(revision))
         return revision
 
@@ -259,7 +191,7 @@ cdef class Restore:
                 (<InternedIngredient> part.ingredient).forget(part.n_before, part.n_interned)
             if part.nodes is not None:
                 self.store.idle.extend([node for node in part.nodes if node is not None])
-                part.nodes = part.deps = None
+                part.nodes = None
         return sweep(self.store)
 
     cdef int make_all(self) except -1:
@@ -270,10 +202,10 @@ cdef class Restore:
                 part.ingredient.adopt(self.store)
         self.intern_all()
         for part in self.parts:
-            if part.ingredient is not None and part.type != "interned":
+            if part.ingredient is not None and not part.is_interned:
                 self.make_nodes(part)
         for part in self.parts:
-            if part.type == "derived":
+            if part.ingredient is not None and part.is_derived:
                 self.find_deps(part)
         return self.spread_left_out()
 
@@ -283,7 +215,7 @@ cdef class Restore:
         """Intern what was interned, in an order in which handles inside of values are known before they are met."""
         cdef Part part
         cdef dict new_ids = {}
-        cdef list waiting = [part for part in self.parts if part.type == "interned" and part.ingredient is not None]
+        cdef list waiting = [part for part in self.parts if part.is_interned and part.ingredient is not None]
         for part in waiting:
             part.ids = []
             part.n_before = part.n_interned = len((<InternedIngredient> part.ingredient).values)
@@ -331,102 +263,151 @@ cdef class Restore:
         cdef Py_ssize_t i
         cdef Place *place
         cdef Node node
-        cdef set seen = set()
+        cdef bint is_new, all_new = True
         cdef bint lacks_ids = bool(self.unknown_handles) or any(
-            [(<Part> each).lacks_some for each in self.parts if (<Part> each).type == "interned"]
+            [(<Part> each).lacks_some for each in self.parts if (<Part> each).is_interned]
         )
         part.nodes = []
         for i in range(part.n_records):
             place = &self.places[part.first + i]
             node = None
             if not place.is_left_out:
-                try:
-                    key = unpack_value(self.source, place.key, place.key_end)
-                    if part.type == "input":
-                        node = (<InputIngredient> part.ingredient).slot(key)
-                    else:
-                        node = ensure_node(part.ingredient.table, key)
-                    if lacks_ids and place.value < place.end:
-                        unpack_value(self.source, place.value, place.end)
-                except EncodeError as error:
-                    raise DecodeError(f"A stored key of {part.ingredient.name} is no key: {error}") from error
-                except DecodeError as error:  # a handle of a record that was left out
-                    node = None
-                    self.leave_out(part, place, error)
-                if node is not None:
-                    if <size_t> <PyObject *> node in seen:
-                        raise DecodeError(f"A key of {part.ingredient.name} is stored twice.")
-                    seen.add(<size_t> <PyObject *> node)
+                node = self.make_node(part, place, lacks_ids, &is_new)
+                all_new = all_new and is_new
             part.nodes.append(node)
+        return 0 if all_new else self.refuse_doubles(part)
+
+    cdef Node make_node(self, Part part, Place *place, bint lacks_ids, bint *is_new):
+        """The node of a record, or None if it is left out after all."""
+        cdef Table table = part.ingredient.table
+        cdef Py_ssize_t before = len(table.plain) + len(table.encoded)
+        cdef Node node
+        key = NO_SCALAR if lacks_ids else unpack_scalar(self.source, place.key, place.key_end)
+        if type(key) is str or type(key) is int:  # as most of them are
+            node = Node()
+            node.table = <PyObject *> table
+            node.key = key
+            node = <Node> PyDict_SetDefault(table.plain, key, node)
+        else:
+            try:
+                node = ensure_node(table, unpack_value(self.source, place.key, place.key_end))
+                if lacks_ids and place.value < place.end:
+                    unpack_value(self.source, place.value, place.end)
+            except EncodeError as error:
+                raise DecodeError(f"A stored key of {part.ingredient.name} is no key: {error}") from error
+            except DecodeError as error:  # a handle of a record that was left out
+                is_new[0] = True
+                self.leave_out(part, place, error)
+                return None
+        is_new[0] = len(table.plain) + len(table.encoded) > before
+        if is_new[0]:
+            table.newest = <PyObject *> node
+        if part.is_input and not node.flags & OUTCOME:
+            node.flags |= ABSENT
+        return node
+
+    cdef int refuse_doubles(self, Part part) except -1:
+        cdef set seen = set()
+        cdef Py_ssize_t n = 0
+        for node in part.nodes:
+            if node is not None:
+                seen.add(<size_t> <PyObject *> node)
+                n += 1
+        if len(seen) < n:
+            raise DecodeError(f"A key of {part.ingredient.name} is stored twice.")
         return 0
 
     cdef int find_deps(self, Part part) except -1:
         """Find, or make, the nodes that the memos have read."""
         cdef Py_ssize_t i
-        cdef Place *place
-        cdef Span span
-        cdef Head head
-        cdef Node node, dep
-        cdef bint is_fresh
-        cdef list deps
-        part.deps = []
         for i in range(part.n_records):
-            place = &self.places[part.first + i]
-            deps = None
-            if not place.is_left_out:
-                node = part.nodes[i]
-                span = self.source.span(place.deps, place.value)
-                next_head(&span, &head)
-                deps = []
-                for _ in range(head.size):
-                    dep = self.read_dep(&span, node, &is_fresh)
-                    if dep is None:
-                        self.leave_out(part, place, None)
-                        deps = None
-                        break
-                    deps.append(dep)
-                    deps.append(is_fresh)
-                if deps is not None and head.size > 1:
-                    deps = _without_doubles(deps)
-            part.deps.append(deps)
+            if not self.places[part.first + i].is_left_out:
+                self.find_deps_of(part, i)
         return 0
 
-    cdef Node read_dep(self, Span *span, Node reader, bint *is_fresh):
+    cdef int find_deps_of(self, Part part, Py_ssize_t i) except -1:
+        cdef Place *place = &self.places[part.first + i]
+        cdef Span span = self.source.span(place.deps, place.value)
+        cdef Head head
+        cdef Node dep
+        cdef bint is_fresh
+        cdef uint32_t group
+        cdef Py_ssize_t n, k
+        next_head(&span, &head)
+        n = head.size
+        if n > 0x7FFF_FFFF:
+            raise DecodeError("A memo has more dependencies than a query can have.")
+        if n == 0:
+            return 0
+        place.edges = <Edge *> PyMem_Malloc(n * sizeof(Edge))
+        if place.edges == NULL:
+            raise MemoryError
+        for k in range(n):
+            dep = self.read_dep(&span, part.nodes[i], &is_fresh, &group)
+            if dep is None:
+                self.leave_out(part, place, None)
+                PyMem_Free(place.edges)
+                place.edges = NULL
+                place.n_edges = 0
+                return 0
+            place.edges[k].dep = <PyObject *> dep
+            place.edges[k].seen = is_fresh
+            place.edges[k].group = group
+            place.n_edges = <uint32_t> k + 1
+            place.has_stale = place.has_stale or not is_fresh
+        if n > 1:
+            drop_doubles(place)
+        return 0
+
+    cdef Node read_dep(self, Span *span, Node reader, bint *is_fresh, uint32_t *group):
         """The node that the next dependency names; None if its record is left out."""
         cdef Head head
         cdef Part part
         cdef Node record
         cdef int64_t number
         cdef int name = WHOLE
+        cdef bint has_group
         next_head(span, &head)
+        group[0] = 0
         if head.form == IS_TUPLE:
+            has_group = head.size == 3
             next_head(span, &head)
             number = head.number
             next_head(span, &head)
             name = <int> head.number
+            if has_group:
+                next_head(span, &head)
+                group[0] = <uint32_t> head.number
         else:
             number = head.number
         is_fresh[0] = not number & 1
         number >>= 1
         if name == MEMBERS_PART:
             part = self.parts[number]
-            if part.ingredient is None or part.type != "input":
+            if part.ingredient is None or not part.is_input:
                 return None
             is_fresh[0] = is_fresh[0] and not part.lacks_some
             return part.ingredient.table.members
         part = self.part_of(number)
         if self.places[number].is_left_out:
             return None
-        if part.type == "interned":
-            return ensure_node(part.ingredient.table, int(part.ids[number - part.first]))
-        record = part.nodes[number - part.first]
+        if part.is_interned:
+            record = ensure_node(part.ingredient.table, int(part.ids[number - part.first]))
+            self.kept.append(record)
+            return record
+        record = <Node> PyList_GET_ITEM(part.nodes, number - part.first)
         if name == WHOLE:
             return record
         if name == OUTSIDE_PART:
-            return _outside_part(record) if record is reader else None
-        if part.type != "input" or name >= len((<InputIngredient> part.ingredient).fields):
+            if record is not reader:
+                return None
+            record = outside_part(record)
+        elif not part.is_input or name >= len((<InputIngredient> part.ingredient).fields):
             return None
-        return (<InputIngredient> part.ingredient).part(record, PRESENCE if name == PRESENCE_PART else name)
+        else:
+            record = (<InputIngredient> part.ingredient).part(record, PRESENCE if name == PRESENCE_PART else name)
+        self.kept.append(record)
+        return record
 
     cdef Part part_of(self, int64_t number):
         """The section of a record."""
@@ -437,44 +418,38 @@ cdef class Restore:
                 low = middle
             else:
                 high = middle - 1
-        return self.parts[low]
+        return <Part> PyList_GET_ITEM(self.parts, low)
 
     cdef int spread_left_out(self) except -1:
         """Leave out all memos that depend on one that is left out."""
         cdef Part part
-        cdef Node node
         cdef Py_ssize_t i
+        cdef uint32_t k
+        cdef Place *place
         cdef dict readers = {}
         cdef list gone = []
         if not self.n_left_out:
             return 0
         for part in self.parts:
-            if part.type != "derived" or part.nodes is None:
+            if not part.is_derived or part.nodes is None:
                 continue
             for i in range(part.n_records):
-                if part.deps[i] is None:
+                place = &self.places[part.first + i]
+                if place.is_left_out:
                     gone.append(part.nodes[i])
                 else:
-                    for node in part.deps[i][::2]:
-                        readers.setdefault(node, []).append((part, i))
+                    for k in range(place.n_edges):
+                        readers.setdefault(<Node> place.edges[k].dep, []).append((part, i))
         while gone:
             for part, i in readers.pop(gone.pop(), ()):
-                if part.deps[i] is not None:
-                    part.deps[i] = None
-                    self.leave_out(part, &self.places[part.first + i], None)
+                place = &self.places[part.first + <Py_ssize_t> i]
+                if not place.is_left_out:
+                    self.leave_out(part, place, None)
                     gone.append(part.nodes[i])
         return 0
 
 
-cdef list _without_doubles(list deps):
-    """Each dependency once: two ids in the file may be one here, and whoever wrote it may not have cared."""
-    cdef dict found = {}
-    for dep, is_fresh in zip(deps[::2], deps[1::2]):
-        found[dep] = found.get(dep, True) and is_fresh
-    return deps if 2 * len(found) == PyList_GET_SIZE(deps) else [x for pair in found.items() for x in pair]
-
-
-cdef Node _outside_part(Node cell):
+cdef Node outside_part(Node cell):
     """What stands for the world outside of the database that the query of `cell` reads."""
     cdef Node part
     if cell.parts is None:
@@ -483,5 +458,6 @@ cdef Node _outside_part(Node cell):
         part.key = cell.key
         part.encoded = cell.encoded
         part.flags = VALUE | PART
+        track(cell)
         cell.parts = {OUTSIDE: part}
     return cell.parts[OUTSIDE]

@@ -22,7 +22,7 @@ from picante._core.key cimport Dep, DynKey
 from picante._core.key import Revision
 from picante._core.node cimport (
     ABSENT, EVICTED, FAILED, MARKED, PART, UNLINKED, VALUE, Table, begin_transition, collect_dependents, drop_edges,
-    end_transition, release_slot, replace_edges, reserve_edges,
+    end_transition, release_slot, replace_edges, reserve_edges, track,
 )
 from picante._core.observe cimport INPUT_REMOVED, INPUT_SET, INVALIDATED, flush, tell
 from picante._core.recorder import ChangeRecorder
@@ -288,6 +288,7 @@ cdef class Runtime:
         cdef bint collecting = begin_transition()
         try:
             if cell.parts is None:
+                track(cell)
                 cell.parts = {OUTSIDE: part}
                 cell.flags |= UNLINKED  # no edge of the memo leads to the new part
                 unlink_versions(store, cell)

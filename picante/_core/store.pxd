@@ -38,6 +38,7 @@ cdef class Store:
     cdef uint64_t marks      # how often anything was marked, or lost its edges
     cdef list idle           # nodes that may no longer be of use to anybody
     cdef set kept            # tasks of computations that go on though their callers may be gone, or None
+    cdef list sources        # of values that were loaded and are not decoded yet
     cdef dict completed      # what snapshots computed (`sharing`); None where there never was a snapshot
     cdef Observation observer  # who observes what happens; None while nobody does
     cdef Sieve sieve         # the limit of the whole database, or None

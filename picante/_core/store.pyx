@@ -24,7 +24,7 @@ from picante._core.errors import DecodeError
 from picante._core.key import RuntimeId
 from picante._core.node cimport (
     EVICTED, FAILED, MARKED, NAMED, OUTCOME, PART, UNVISITED, VALUE, begin_transition, copy_current, drop_edges,
-    end_transition, ensure_node, forget_node, mark_dependents, record_of,
+    end_transition, ensure_node, forget_node, mark_dependents, record_of, track,
 )
 from picante._core.observe cimport REVISION, tell
 from picante._core.sieve cimport new_slot
@@ -47,6 +47,7 @@ cdef class Store:
         self.tables = {}
         self.failed = []
         self.idle = []
+        self.sources = []
 
 
 cdef Table table_for(Store store, object kind):
@@ -246,6 +247,7 @@ cdef int keep_current(Store store, Node node, uint64_t until, uint64_t new_since
 cdef int keep_version(Store store, Node node, View view, Version version) except -1:
     """Keep `version` for `view`, and for whoever else reads within its interval."""
     if node.history is None:
+        track(node)
         node.history = []
     node.history.append(version)
     return _keep_for(view, node, version)

@@ -2,6 +2,7 @@
 
 cimport cython
 from cpython.buffer cimport Py_buffer
+from cpython.ref cimport PyObject
 from libc.stdint cimport uint32_t
 
 from picante._core.classes cimport Plan
@@ -20,7 +21,15 @@ cdef class Entry:
 
 
 @cython.final
+cdef class Origin:
+    """What values that are not decoded yet have of their Source. The collector need not know of it, nor of them."""
+
+    cdef PyObject* source  # the Source, borrowed; NULL once it is gone
+
+
+@cython.final
 cdef class Source:
+    cdef PyObject* origin  # borrowed: while it lives there are values to decode
     cdef Py_buffer view
     cdef bint has_view
     cdef const unsigned char* data
@@ -29,8 +38,11 @@ cdef class Source:
     cdef Codecs codecs
     cdef list entries  # what values may name by number: Entry
     cdef dict handle_classes  # kind -> class, as found
+    cdef object reader  # of `unpack`: one that is not in use
+    cdef bint was_plain  # the value that was read last consists of standard types only, and was made just then
     cdef object new_ids  # kind -> {id in the bytes: id of the handle}; None: as they are
 
+    cdef int release(self) except -1
     cdef Span span(self, Py_ssize_t start, Py_ssize_t end)
     cdef object handle_class(self, uint32_t kind, Py_ssize_t at)
     cdef object handle_id(self, uint32_t kind, uint32_t number, Py_ssize_t at)
@@ -40,6 +52,7 @@ cdef class Source:
     cdef Entry named_entry(self, Span* span, list defined, int code)
 
 
+cdef Origin new_origin(Source source)
 cdef Source new_source(object data, object db, Codecs codecs, object names, object new_ids)
 
 cdef int skip_name(Span* span, int code) except -1  # of a class or codec

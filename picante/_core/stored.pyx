@@ -19,12 +19,14 @@ from picante._core.extension cimport (
 )
 from picante._core.wire cimport (
     IS_BYTES, IS_EXTENSION, IS_FALSE, IS_FLOAT, IS_LARGE, IS_NONE, IS_SMALL, IS_STR, IS_TRUE, Head, Span, big_endian,
-    damaged, next_head,
+    damaged, is_ascii, next_head,
 )
 
 
 cdef extern from "Python.h":
     object PyUnicode_DecodeUTF8(const char* text, Py_ssize_t size, const char* errors)
+    object PyUnicode_New(Py_ssize_t size, unsigned int greatest)
+    void* PyUnicode_1BYTE_DATA(object text)
 
 
 @cython.final
@@ -33,12 +35,40 @@ cdef class Entry:
 
 
 @cython.final
-cdef class Source:
-    """Bytes that hold stored values, and what is needed to understand them. It does not change but to remember."""
+cdef class Origin:
+    """The way from values that are not decoded yet to their Source, which is let go with the last of them."""
 
     def __dealloc__(self):
+        if self.source != NULL:
+            (<Source> self.source).release()
+
+
+@cython.final
+cdef class Source:
+    """Bytes that hold stored values, and what is needed to understand them. It does not change but to remember.
+
+    A database that was loaded owns its source. The values that are not decoded yet find it through an `Origin`, which
+    owns nothing: so they may be unknown to the garbage collector, of whose work they would make a good part.
+    """
+
+    def __dealloc__(self):
+        if self.origin != NULL:
+            (<Origin> self.origin).source = NULL
         if self.has_view:
             PyBuffer_Release(&self.view)
+
+    cdef int release(self) except -1:
+        """Nobody will read anything any more."""
+        self.origin = NULL
+        if self.has_view:
+            self.has_view = False
+            PyBuffer_Release(&self.view)
+        self.data = NULL
+        self.size = 0
+        self.db = self.reader = self.new_ids = None
+        self.entries = []
+        self.handle_classes = {}
+        return 0
 
     cdef Span span(self, Py_ssize_t start, Py_ssize_t end):
         cdef Span span
@@ -136,6 +166,14 @@ cdef int skip_name(Span* span, int code) except -1:
     return 0
 
 
+cdef Origin new_origin(Source source):
+    """The one way to `source`."""
+    cdef Origin origin = Origin()
+    origin.source = <PyObject*> source
+    source.origin = <PyObject*> origin
+    return origin
+
+
 cdef Source new_source(object data, object db, Codecs codecs, object names, object new_ids):
     """A source of anything that has bytes. `names`: pairs of a name and a shape, as a `Packer` gives them."""
     cdef Source source = Source()
@@ -167,7 +205,11 @@ cdef Source new_source(object data, object db, Codecs codecs, object names, obje
 cdef object read_text(Span* span, Py_ssize_t size, const char* errors):
     cdef const unsigned char* data = span.data + span.at
     span.at += size
-    return PyUnicode_DecodeUTF8(<const char*> data, size, errors)
+    if size < 2 or not is_ascii(data, size):  # of the shortest ones the interpreter keeps a single one
+        return PyUnicode_DecodeUTF8(<const char*> data, size, errors)
+    text = PyUnicode_New(size, 127)
+    memcpy(PyUnicode_1BYTE_DATA(text), data, size)
+    return text
 
 
 cdef object read_raw(Span* span, Py_ssize_t size):

@@ -6,7 +6,7 @@ in advance only for as many as there are bytes in the whole value, however the a
 
 cimport cython
 from cpython.dict cimport PyDict_SetItem
-from cpython.list cimport PyList_New
+from cpython.list cimport PyList_GET_SIZE, PyList_New
 from cpython.object cimport PyObject, PyObject_GenericSetAttr, PyTypeObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.set cimport PySet_Add
@@ -51,6 +51,7 @@ cdef class Reader:
     cdef list defined  # the classes that this value has named itself: Entry
     cdef list numbered  # what references may mean; None if there are no references
     cdef Py_ssize_t room  # for how many more elements room may be made in advance
+    cdef bint is_plain  # no class or codec of a user was met
     cdef Py_ssize_t n_tracked  # how much of what was read may be of interest to the garbage collector
 
     cdef object read_all(self):
@@ -174,6 +175,8 @@ cdef class Reader:
         if code == DATACLASS:
             return self.read_record(depth)
         self.n_tracked += 1
+        if code in (NAMED_TUPLE, ENUM, HANDLE, CODEC, TIME, DATETIME, ZONE):
+            self.is_plain = False
         if code == NAMED_TUPLE:
             return self.read_named_tuple(depth)
         if code == ENUM:
@@ -216,6 +219,7 @@ cdef class Reader:
         cdef Entry entry = self.source.entry(&self.span, self.defined, DATACLASS)
         self.enter(depth)
         self.n_tracked += 1
+        self.is_plain = False
         if entry.is_safe:
             record = (<PyTypeObject*> object).tp_new(<type> entry.cls, <PyObject*> (), NULL)
         else:
@@ -314,18 +318,50 @@ cdef object short_text(const unsigned char* data, Py_ssize_t size):
     return text
 
 
+# --- Numbers and short texts -----------------------------------------------------------------------------
+
+cdef enum:
+    SHORT = 100  # bytes from which on a text is not worth making before somebody asks for it
+
+cdef object NO_SCALAR = object()
+
+
+cdef object unpack_scalar(Source source, Py_ssize_t start, Py_ssize_t end):
+    cdef unsigned char tag
+    cdef Span span
+    cdef Head head
+    if not 0 < end - start <= SHORT:
+        return NO_SCALAR
+    tag = source.data[start]
+    if tag < 0x80 or tag >= 0xE0 or 0xA0 <= tag < 0xC4 or 0xCB <= tag < 0xD4 or tag == 0xD9:
+        span = source.span(start, end)
+        next_head(&span, &head)
+        value = read_leaf(&span, &head)
+        if span.at == end:
+            return value
+    return NO_SCALAR
+
+
 # --- Entry points --------------------------------------------------------------------------------------
 
 cdef object unpack_value(Source source, Py_ssize_t start, Py_ssize_t end):
-    cdef Reader reader = Reader()
+    cdef Reader reader = source.reader
+    if reader is None:  # the first, or that one is busy with another value
+        reader = Reader()
+        reader.defined = []
+    source.reader = None
     reader.source = source
     reader.span = source.span(start, end)
-    reader.defined = []
-    reader.numbered = None
     reader.room = end - start
     reader.n_tracked = 0
+    reader.is_plain = True
     try:
-        return reader.read_all()
+        value = reader.read_all()
+        if reader.numbered is None and not PyList_GET_SIZE(reader.defined):
+            reader.source = None
+            source.reader = reader
+        source.was_plain = reader.is_plain
+        return value
     except Exception as error:
         wrapped = as_decode_error(error, reader.span.at)
         if wrapped is error:

@@ -48,6 +48,21 @@ cdef inline uint64_t big_endian(const unsigned char* data, int width) noexcept n
     return result
 
 
+cdef inline bint is_ascii(const unsigned char* data, Py_ssize_t size) noexcept nogil:
+    """Whether these bytes are ASCII, and so UTF-8, whatever else they may be."""
+    cdef uint64_t found = 0, eight
+    while size >= 8:
+        memcpy(&eight, data, 8)
+        found |= eight
+        data += 8
+        size -= 8
+    while size:
+        found |= data[0]
+        data += 1
+        size -= 1
+    return not found & 0x8080_8080_8080_8080u
+
+
 cdef inline int expect(const Span* span, uint64_t size) except -1:
     """Make sure that `size` bytes are left."""
     if size > <uint64_t> (span.end - span.at):

@@ -11,6 +11,11 @@ changes        of each: what (0 removed, 1 set, 2 invalidated), which of the ing
                and if it was set the value, packed
 =============  =======================================================================================
 
+New memos have entries of their own, of five elements: the changes are none, an ingredient has a fourth element, the
+fingerprint of its code, and the fifth element has of each memo: which of the ingredients, the key, packed, what it has
+read, and the value, packed. What it has read is of each thing: which of the ingredients, the key, packed, of which part
+it is, and in which state it was. They hold where they stand: with all changes before them made, and no other.
+
 Ids of interned values are another process's. So an entry says what was interned, and who reads it interns that again.
 """
 
@@ -18,7 +23,8 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,10 +37,13 @@ from picante._core.ids import InternId
 from picante._core.ingredient import Ingredient
 from picante._core.input import InputIngredient
 from picante._core.interned import InternedIngredient
+from picante._core.key import Key
+from picante._core.memos import place_memo
 from picante._core.pack import pack
-from picante._core.recorder import INVALIDATED, REMOVED, SET
+from picante._core.recorder import INVALIDATED, REMOVED, SET, ChangeRecorder
 from picante._core.unpack import unpack
-from picante.persist.known import KnownClasses
+from picante.persist.fingerprint import Fingerprints
+from picante.persist.known import KnownClasses, fingerprint_of
 
 __all__ = ["Encoder", "Entry", "IngredientInfo", "Replay", "changes_of"]
 
@@ -42,7 +51,12 @@ __all__ = ["Encoder", "Entry", "IngredientInfo", "Replay", "changes_of"]
 _HANDLE = re.compile(rb"(?=\xd7\x07(.{8}))", re.DOTALL)
 _KIND_AND_ID = struct.Struct(">II")
 
+MEMBERS_PART = -4  # the least part of an ingredient's records that a memo can have read
+
 Change = tuple[int, int, Any, Any]  # what, kind, key, value: as a ChangeRecorder gives them
+Memo = tuple[
+    Ingredient, Any, Any, list[tuple[Ingredient, Any, int, int]]
+]  # as `NewMemos.take` gives them
 Problem = tuple[str, str]  # the record, and why it is left out
 
 
@@ -53,6 +67,8 @@ class IngredientInfo:
     kind: int
     name: str
     fields: tuple[str, ...]
+    fingerprint: bytes = b""
+    """Where memos are: of its code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +80,8 @@ class Entry:
     handles: tuple[tuple[int, int, bytes], ...]
     changes: tuple[tuple[int, int, bytes, bytes], ...]
     """What, the position of its ingredient, key, value."""
+    memos: tuple[tuple[int, bytes, tuple[tuple[int, bytes, int, int], ...], bytes], ...] = ()
+    """The position of its ingredient, key, what it has read, value."""
 
 
 def fields_of(ingredient: Ingredient) -> tuple[str, ...]:
@@ -119,20 +137,45 @@ class Encoder:
             packed.append((what, position, packed_key, packed_value))
         if not packed:
             return None, problems
-        handles = self._handles_in(packed)
+        handles = self._handles_in(each for _, _, *both in packed for each in both)
         entry: bytes = msgpack.packb((int(revision), ingredients, handles, packed))
         return entry, problems
 
-    def _handles_in(
-        self, packed: Iterable[tuple[int, int, bytes, bytes]]
-    ) -> list[tuple[int, int, bytes]]:
+    def encode_memos(self, revision: int, memos: Iterable[Memo]) -> bytes | None:
+        """An entry of memos that hold at a revision, None if there is none. What cannot be stored is left out."""
+        infos: list[tuple[int, str, tuple[str, ...], bytes]] = []
+        positions: dict[int, int] = {}
+        texts: list[bytes] = []  # all that handles may stand in
+        shared = Fingerprints()
+
+        def position(ingredient: Ingredient) -> int:
+            at = positions.setdefault(ingredient.kind, len(infos))
+            if at == len(infos):
+                found = fingerprint_of(ingredient, shared)
+                infos.append((int(ingredient.kind), ingredient.name, fields_of(ingredient), found))
+            return at
+
+        packed = []
+        for ingredient, key, value, deps in memos:
+            try:
+                packed_key, packed_value = pack(key), pack(value)
+                reads = [(position(of), pack(it), part, state) for of, it, part, state in deps]
+            except EncodeError:
+                continue
+            packed.append((position(ingredient), packed_key, reads, packed_value))
+            texts += [packed_key, packed_value, *(read[1] for read in reads)]
+        if not packed:
+            return None
+        entry: bytes = msgpack.packb((int(revision), infos, self._handles_in(texts), (), packed))
+        return entry
+
+    def _handles_in(self, packed: Iterable[bytes]) -> list[tuple[int, int, bytes]]:
         """What the handles in some keys and values mean, each after those that it has in itself."""
         found: dict[tuple[int, int], bytes] = {}
         seen: set[tuple[int, int]] = set()
         todo: list[tuple[tuple[int, int], bytes | None]] = []
-        for _, _, key, value in packed:
-            todo += [(each, None) for each in self._handles(key)]
-            todo += [(each, None) for each in self._handles(value)]
+        for text in packed:
+            todo += [(each, None) for each in self._handles(text)]
         while todo:
             handle, content = todo.pop()
             if content is not None:
@@ -164,12 +207,16 @@ def changes_of(payload: bytes) -> Entry:
     """
     try:
         raw = msgpack.unpackb(payload, strict_map_key=True, max_ext_len=0)
-        revision, raw_ingredients, raw_handles, raw_changes = _array(raw, 4)
+        has_memos = len(_array(raw)) == 5
+        revision, raw_ingredients, raw_handles, raw_changes, *rest = _array(raw, 4 + has_memos)
         ingredients = []
         for each in _array(raw_ingredients):
-            kind, name, fields = _array(each, 3)
+            kind, name, fields, *more = _array(each, 3 + has_memos)
             names = tuple(_exactly(str, field) for field in _array(fields))
-            ingredients.append(IngredientInfo(_number(kind, 32), _exactly(str, name), names))
+            fingerprint = _exactly(bytes, more[0]) if more else b""
+            ingredients.append(
+                IngredientInfo(_number(kind, 32), _exactly(str, name), names, fingerprint)
+            )
         handles = []
         for each in _array(raw_handles):
             kind, number, content = _array(each, 3)
@@ -180,9 +227,35 @@ def changes_of(payload: bytes) -> Entry:
             if what not in (REMOVED, SET, INVALIDATED) or _number(position, 32) >= len(ingredients):
                 raise ValueError("a change is none")
             changes.append((what, position, _exactly(bytes, key), _exactly(bytes, value)))
-        return Entry(_number(revision, 62), tuple(ingredients), tuple(handles), tuple(changes))
+        memos = [_memo(each, len(ingredients)) for each in _array(rest[0])] if rest else ()
+        if memos and changes:
+            raise ValueError("memos do not stand with changes")
+        return Entry(
+            _number(revision, 62), tuple(ingredients), tuple(handles), tuple(changes), tuple(memos)
+        )
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
         raise DecodeError(f"These bytes are no entry of a log: {error!s:.200}.") from error
+
+
+def _keys_of(taken: Iterable[tuple[int, list[Change] | None]]) -> Iterator[tuple[int, Key]]:
+    for _, changes in taken:
+        for _, kind, key, _ in changes or [(0, -1, None, None)]:
+            yield kind, key if type(key) is Key else Key.encode(key)
+
+
+def _memo(
+    raw: Any, n_ingredients: int
+) -> tuple[int, bytes, tuple[tuple[int, bytes, int, int], ...], bytes]:
+    position, key, raw_reads, value = _array(raw, 4)
+    reads = []
+    for each in _array(raw_reads):
+        of, of_key, part, state = _array(each, 4)
+        if _exactly(int, part) < MEMBERS_PART or part >= 1 << 31:
+            raise ValueError("a memo has read no part of a record")
+        reads.append((_number(of, 32), _exactly(bytes, of_key), part, _number(state, 62)))
+    if max([_number(position, 32), *(each[0] for each in reads)]) >= n_ingredients:
+        raise ValueError("a memo is of no ingredient")
+    return position, _exactly(bytes, key), tuple(reads), _exactly(bytes, value)
 
 
 def _exactly(kind: type, value: Any) -> Any:
@@ -223,6 +296,19 @@ class Replay:
             if isinstance(each, InternedIngredient)
         }
         self.problems: list[Problem] = []
+        self._shared = Fingerprints()
+        self._recorder: ChangeRecorder | None = (
+            None  # who else changes anything; None: memos are left out
+        )
+        self._no_ids: dict[int, dict[int, int]] = {kind: {} for kind in self.interned}
+        self._refused: set[tuple[int, Key]] = set()  # memos that were not put in place
+
+    def begin(self, recorder: ChangeRecorder) -> None:
+        """To be called after a load that brought everything there was, which the `recorder` has seen: else memos are
+        left out, as they are from the first change on that anybody else makes meanwhile."""
+        taken = recorder.take()
+        if len(taken) == 1 and taken[0][1] is None:
+            self._recorder = recorder
 
     def check(self, entry: Entry) -> None:
         """Raise DecodeError if it is an entry of another program; to be called before anything is changed."""
@@ -245,12 +331,19 @@ class Replay:
                 )
 
     def apply(self, entry: Entry) -> None:
-        """Make the changes of an entry, as one revision; the revision is its own if that has not come yet."""
+        """Make the changes of an entry, as one revision; the revision is its own if that has not come yet.
+
+        Memos are put in place if what they have read is as it was, and left out if anybody else has changed anything.
+        """
         runtime = self.db.runtime
+        if entry.memos:
+            self._place(entry)
+            return
+        made = set()
         if runtime.current_revision + 1 < entry.revision:
             runtime.set_current_revision(entry.revision - 1)
-        new_ids = self._intern(entry)
-        with Batch(runtime):
+        new_ids = self._intern(entry, self.problems)
+        with Batch(runtime) if len(entry.changes) > 1 else nullcontext():
             for what, position, packed_key, packed_value in entry.changes:
                 info = entry.ingredients[position]
                 ingredient = self.by_kind.get(info.kind)
@@ -259,12 +352,59 @@ class Replay:
                     continue
                 try:
                     key = unpack(packed_key, db=self.known, new_ids=new_ids)
+                    made.add((info.kind, Key.encode(key)))
                     if isinstance(ingredient, DerivedIngredient):
                         ingredient.invalidate(self.db, key)
                     elif isinstance(ingredient, InputIngredient):
                         self._change(ingredient, key, what, packed_value, new_ids)
                 except (DecodeError, EncodeError) as error:
                     self.problems.append((info.name, str(error)))
+        taken = [] if self._recorder is None else self._recorder.take()
+        if self.problems or len(taken) > 1 or not made.issuperset(_keys_of(taken)):
+            self._recorder = None
+
+    def _place(self, entry: Entry) -> None:
+        revision = int(self.db.runtime.current_revision)
+        if self._recorder is None or len(self._recorder):
+            self._recorder = None
+            return
+        problems: list[Problem] = []
+        new_ids = self._intern(entry, problems)
+        of: list[Ingredient | None] = []
+        for info in entry.ingredients:
+            ingredient = self.by_kind.get(info.kind)
+            is_same = (
+                ingredient is not None
+                and fingerprint_of(ingredient, self._shared) == info.fingerprint
+            )
+            of.append(ingredient if is_same else None)
+        for position, packed_key, packed_reads, packed_value in entry.memos:
+            ingredient = of[position]
+            if not isinstance(ingredient, DerivedIngredient):
+                continue  # what has read it finds none, or one that is marked
+            try:
+                key = unpack(packed_key, db=self.known, new_ids=new_ids)
+                value = unpack(packed_value, db=self.known, new_ids=new_ids)
+                reads = [
+                    (read, unpack(data, db=self.known, new_ids=new_ids), part, state)
+                    for each, data, part, state in packed_reads
+                    if (read := of[each]) is not None
+                ]
+                is_there = (
+                    len(reads) == len(packed_reads)
+                    and not any(
+                        isinstance(read, DerivedIngredient)
+                        and (read.kind, Key.encode(it)) in self._refused
+                        for read, it, _, _ in reads
+                    )
+                    and place_memo(self.db.runtime, ingredient, key, value, reads, revision)
+                )
+            except (DecodeError, EncodeError, TypeError):
+                continue
+            if not is_there:
+                self._refused.add((ingredient.kind, Key.encode(key)))
+            else:
+                self._refused.discard((ingredient.kind, Key.encode(key)))
 
     def _change(
         self,
@@ -284,8 +424,10 @@ class Replay:
                 self.problems.append((f"{ingredient.name}({key!r:.80})", str(error)))
         ingredient.remove(self.db, key)
 
-    def _intern(self, entry: Entry) -> dict[int, dict[int, int]]:
+    def _intern(self, entry: Entry, problems: list[Problem]) -> dict[int, dict[int, int]]:
         """What the ids in an entry are here."""
+        if not entry.handles:
+            return self._no_ids
         new_ids: dict[int, dict[int, int]] = {kind: {} for kind in self.interned}
         waiting = [each for each in entry.handles if each[0] in self.interned]
         while waiting:
@@ -297,7 +439,7 @@ class Replay:
                 except (DecodeError, EncodeError) as error:
                     failed.append(((kind, number, content), str(error)))
             if len(failed) == len(waiting):
-                self.problems += [(self.interned[each[0]].name, why) for each, why in failed]
+                problems += [(self.interned[each[0]].name, why) for each, why in failed]
                 break
             waiting = [each for each, _ in failed]  # it may have had another one in itself
         return new_ids

@@ -100,6 +100,7 @@ class LogReport:
     extends: str | None = None
     entries: int = 0
     changes: int = 0
+    memos: int = 0
     first_revision: int | None = None
     last_revision: int | None = None
     valid_size: int = 0
@@ -224,6 +225,7 @@ def _inspect_log(path: str, data: bytes) -> LogReport:
             break
         report.entries += 1
         report.changes += len(entry.changes)
+        report.memos += len(entry.memos)
         if report.first_revision is None:
             report.first_revision = entry.revision
         report.last_revision = entry.revision
@@ -236,7 +238,7 @@ def lines_of(report: CacheReport | LogReport) -> Iterator[str]:
         yield f"{report.path}: a log of {report.size:,} bytes"
         yield f"extends the cache file {report.extends or '?'}"
         yield (
-            f"{report.entries:,} entries with {report.changes:,} changes, "
+            f"{report.entries:,} entries with {report.changes:,} changes and {report.memos:,} memos, "
             f"revisions {report.first_revision} to {report.last_revision}"
             if report.entries
             else "no entries"

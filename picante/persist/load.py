@@ -89,6 +89,7 @@ async def load_file(
             other = by_kind[ingredient.kind]
             raise DuplicateKindError(kind=ingredient.kind, name=ingredient.name, other=other.name)
         by_kind[ingredient.kind] = ingredient
+    Restore(runtime, b"", (), 0)  # which refuses a snapshot, and to load inside of a query
     try:
         data = await asyncio.to_thread(read_limited, path, options.max_bytes)
         if data is None:

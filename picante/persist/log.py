@@ -12,9 +12,11 @@ process may end at any instant:
 Up to step 2 the old pair is complete, from then on the new one. A recovery reads the cache file, and the one of
 the two logs that belongs to it.
 
-Entries hold changes of inputs, and of what queries have read outside of the database; memos come with compaction only.
-So a recovery sets inputs as a program would, and what holds of the memos in the cache file is found out as after any
-change: nothing of the log can make a memo wrong.
+Entries hold changes of inputs, and of what queries have read outside of the database. So a recovery sets inputs as a
+program would, and what holds of the memos in the cache file is found out as after any change. Now and then there are
+entries with the memos that are new since the last ones (`checkpoint`). Where they stand in the log, they held; so they
+are put in place if the same changes have been made by then, and no other, and if all that they have read is there and
+holds. What is left out is computed when it is asked for: nothing of the log can make a memo wrong.
 """
 
 from __future__ import annotations
@@ -23,55 +25,41 @@ import asyncio
 import logging
 import os
 import secrets
-import weakref
+import time
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from picante._core.errors import CacheCorruptError, DuplicateKindError, PersistenceError
+from picante._core.errors import CacheCorruptError, PersistenceError
 from picante._core.ingredient import Ingredient
+from picante._core.memos import NewMemos
 from picante._core.recorder import ChangeRecorder
 from picante._core.runtime import Runtime
-from picante.persist.entries import Change, Encoder, Problem, Replay
+from picante.persist.entries import Change, Encoder, Memo, Problem
 from picante.persist.files import Path, sync_folder, system_errors
 from picante.persist.journal import ID_SIZE, JournalWriter
-from picante.persist.load import load_file
 from picante.persist.logfiles import (
     Guard,
     id_at,
     in_thread,
     log_of,
     next_log_of,
-    read_log,
     real_name,
     refuse_other_files,
     settle,
-    warn_of_other_logs,
 )
-from picante.persist.options import CacheLoadOptions, CacheSaveOptions, OnCorruptCache, Slices
+from picante.persist.options import CacheLoadOptions, CacheSaveOptions, Slices
+from picante.persist.recovery import Recovered, known_memos, recover, recovered, warn
 from picante.persist.save import save_file
 
 __all__ = ["Log"]
 
 logger = logging.getLogger("picante.persist")
 
-SHOWN = 5  # problems that a warning shows
-
-
-@dataclass(frozen=True, slots=True)
-class _Recovered:
-    """What a database is after a recovery: as long as its revision is this one, the log can be continued."""
-
-    name: str
-    id: bytes
-    revision: int
-    size: int
-
-
-_recovered: weakref.WeakKeyDictionary[Runtime, _Recovered] = weakref.WeakKeyDictionary()
+BATCH = 64  # memos between two looks at the clock
+MEMOS_PER_ENTRY = 256
 
 
 class _Target:
@@ -103,8 +91,8 @@ class Log:
         async with await Log.open(db, "cache.bin"):
             ...  # what is set is on the disk an `interval` later, or after `await log.flush()`
 
-    Changes of inputs are logged, with the interned values that they need. New memos are stored by compaction, which
-    writes the cache file anew: `compact`, or by itself once the log has grown. A process that ends at any instant loses
+    Changes of inputs are logged, with the interned values that they need, and now and then new memos. Compaction writes
+    the cache file anew: `compact`, or by itself once the log has grown. A process that ends at any instant loses
     at most what was not flushed, and its successor finds the state after some committed revision: never a part of one.
     An input whose value cannot be stored is missing after a recovery, as it is after a load, with a warning.
 
@@ -117,6 +105,8 @@ class Log:
         sync: whether `flush` waits until the disk has it. Without, a crash of the system may undo what was flushed, but
             the end of the process cannot.
         interval: seconds between two flushes in the background; None: only `flush` does that.
+        checkpoint_memos: seconds between two looks for new memos, which are logged as well, in the background and when
+            the log is closed; None: only `checkpoint` does that.
         compact_at: size of the log in bytes from which on it is compacted, in the background, unless the cache file
             is larger; None: only `compact` does that.
         options: how the cache file is saved.
@@ -130,16 +120,19 @@ class Log:
         *,
         sync: bool = True,
         interval: float | None = 1.0,
+        checkpoint_memos: float | None = 30.0,
         compact_at: int | None = 16 << 20,
         options: CacheSaveOptions | None = None,
         ingredients: Iterable[Ingredient] | None = None,
     ) -> None:
-        if interval is not None and not interval > 0:
-            raise ValueError(f"interval is a number of seconds, or None, not {interval!r}.")
+        for name, seconds in (("interval", interval), ("checkpoint_memos", checkpoint_memos)):
+            if seconds is not None and not seconds > 0:
+                raise ValueError(f"{name} is a number of seconds, or None, not {seconds!r}.")
         self.path = path
         self._db = db
         self._sync = sync
         self._interval = interval
+        self._checkpoint_memos = checkpoint_memos
         self._compact_at = compact_at
         self._options = options
         self._given = None if ingredients is None else tuple(ingredients)
@@ -149,6 +142,7 @@ class Log:
         self._current: _Target | None = None
         self._next: _Target | None = None
         self._snapshot_size = 0
+        self._memos: dict[int, int] = {}  # those that are in the file or in the log: see `NewMemos`
         self._lock = asyncio.Lock()  # of the files
         self._compaction: asyncio.Task[None] | None = None
         self._background: asyncio.Task[None] | None = None
@@ -179,7 +173,7 @@ class Log:
         self._recorder = runtime.record_changes()
         try:
             await in_thread(lambda: settle(self._name))
-            found = _recovered.pop(runtime, None)
+            found = recovered.pop(runtime, None)
             if found and (found.name, found.revision) == (self._name, runtime.current_revision):
                 self._current = await in_thread(lambda: self._continued(found))
             if self._current is None:
@@ -192,7 +186,7 @@ class Log:
         if self._interval is not None:
             self._background = asyncio.create_task(self._run(self._interval))
 
-    def _continued(self, found: _Recovered) -> _Target | None:
+    def _continued(self, found: Recovered) -> _Target | None:
         """The log that was recovered, if it and its cache file are still what they were."""
         try:
             target = _Target(log_of(found.name), found.id, sync=self._sync, fresh=False)
@@ -202,6 +196,7 @@ class Log:
             target.drop()
             return None
         self._snapshot_size = os.stat(found.name).st_size
+        self._memos = found.memos
         return target
 
     async def close(self) -> None:
@@ -219,6 +214,8 @@ class Log:
             await asyncio.wait([background])
         try:
             if self._current is not None:
+                if self._checkpoint_memos is not None:
+                    await self.checkpoint()
                 self._recorder.close()
                 if self._compaction is not None:
                     await asyncio.wait([self._compaction])
@@ -280,6 +277,49 @@ class Log:
                 return
             await self.compact()
 
+    async def checkpoint(self) -> None:
+        """Log the memos that are new since the last time, or since the cache file was written. `flush` writes them.
+
+        Raises:
+            PersistenceError: the system refuses something.
+        """
+        self._check()
+        async with self._lock:
+            await self._append()
+            current = self._check()
+            if self._next is not None or current.is_broken:
+                return  # a compaction takes all memos anyway
+            assert self._recorder is not None
+            known, self._memos = self._memos, {}  # until it has worked out: else all are new again
+            memos = NewMemos(self._db.runtime, self._ingredients(), known)
+            try:
+                # What was committed up to then stands before them, and nothing that came later.
+                self._taken += self._recorder.take()
+                problems: list[Problem] = []
+                while self._taken and self._taken[0][0] <= memos.revision:
+                    self._append_one(*self._taken[0], problems)
+                    self._taken.popleft()
+                if not self._check().is_broken:
+                    await self._append_memos(current, memos)
+            finally:
+                memos.close()
+            self._memos = known
+
+    async def _append_memos(self, current: _Target, memos: NewMemos) -> None:
+        found: list[Memo] = []
+        slices = Slices()
+        is_more = True
+        while is_more:
+            is_more = memos.step(BATCH)
+            found += memos.take()
+            if len(found) >= MEMOS_PER_ENTRY or not is_more:
+                payload = self._encoder.encode_memos(memos.revision, found)
+                found.clear()
+                if payload is not None:
+                    current.append(payload)
+            if slices.is_over():
+                await asyncio.sleep(0)
+
     async def compact(self) -> None:
         """Write the cache file anew, with all memos, and begin an empty log. The database goes on meanwhile.
 
@@ -319,9 +359,7 @@ class Log:
                     await asyncio.sleep(0)
         finally:
             if problems:
-                _warn(
-                    "The log of %s lacks some inputs, which cannot be stored", self.path, problems
-                )
+                warn("The log of %s lacks some inputs, which cannot be stored", self.path, problems)
 
     def _append_one(
         self, revision: int, changes: list[Change] | None, problems: list[Problem]
@@ -341,11 +379,7 @@ class Log:
         id = secrets.token_bytes(ID_SIZE)
         async with self._lock:
             if self._next is not None:
-                raise PersistenceError(
-                    f"The log of {os.fsdecode(self.path)!r} cannot be compacted: an earlier compaction was cancelled, "
-                    "and may still be writing. Close the log, and recover.",
-                    path=self.path,
-                )
+                await self._settle(self._next)
             if self._current is not None:
                 await self._append()
             after = await in_thread(
@@ -353,11 +387,13 @@ class Log:
             )
             self._next = after  # changes go to both from here on
         try:
+            # Those that come while they are counted are in the file, too, and will be logged once more.
+            memos = await known_memos(self._db.runtime, self._ingredients())
             await save_file(
                 self._name, self._db.runtime, self._ingredients(), self._options, file_id=id
             )
         except asyncio.CancelledError:
-            raise  # nobody knows what the thread that writes will have done: both logs stay
+            raise  # the next one finds out how far it has come: both logs stay
         except BaseException:
             if await in_thread(lambda: id_at(self._name)) != id:
                 self._next = None
@@ -368,8 +404,21 @@ class Log:
         async with self._lock:
             await in_thread(lambda: self._switch(after))
             old, self._current, self._next = self._current, after, None
+            self._memos = memos
             if old is not None:
                 await in_thread(old.drop)
+
+    async def _settle(self, after: _Target) -> None:
+        """End a compaction that was cancelled (with the lock held). A save that is cancelled has ended by then."""
+        if await in_thread(lambda: id_at(self._name)) == after.id:
+            await in_thread(lambda: self._switch(after))
+            old, self._current = self._current, after
+            self._memos = {}
+        else:
+            old = after
+        self._next = None
+        if old is not None:
+            await in_thread(old.drop)
 
     def _switch(self, after: _Target) -> None:
         with system_errors(self.path, "written"):
@@ -381,9 +430,13 @@ class Log:
     async def _run(self, interval: float) -> None:
         """Flush now and then, and compact what has grown."""
         has_failed = False
+        last = time.monotonic()
         while True:
             await asyncio.sleep(interval)
             try:
+                if self._checkpoint_memos and time.monotonic() - last >= self._checkpoint_memos:
+                    await self.checkpoint()
+                    last = time.monotonic()
                 await self.flush()
                 if self._compact_at is not None and self.size > max(
                     self._compact_at, self._snapshot_size
@@ -419,75 +472,4 @@ class Log:
                 within an entry is not damaged: so the process was killed.
             PersistenceError: the system refuses to read.
         """
-        options = CacheLoadOptions() if options is None else options
-        if ingredients is None:
-            ingredients = db.ingredients.persistable_ingredients()
-        by_kind: dict[int, Ingredient] = {}
-        for each in ingredients:
-            if by_kind.setdefault(each.kind, each) is not each:
-                raise DuplicateKindError(
-                    kind=each.kind, name=each.name, other=by_kind[each.kind].name
-                )
-        name = await in_thread(lambda: real_name(path))
-        replay = Replay(db, by_kind)
-        try:
-            found = await in_thread(lambda: read_log(name, options, replay))
-        except CacheCorruptError as error:
-            if options.on_corrupt is OnCorruptCache.ERROR:
-                raise
-            logger.warning(
-                "%s",
-                error,
-                extra={
-                    "picante_event": "corrupt",
-                    "path": path,
-                    "policy": options.on_corrupt.value,
-                },
-            )
-            return False
-        loaded = await load_file(path, db.runtime, by_kind.values(), options, db=db)
-        if loaded is None:
-            return False
-        index = loaded.file
-        if found is None or found.id != index.file_id:  # a writer may have compacted it meanwhile
-            id = index.file_id
-            found = await in_thread(lambda: read_log(name, options, replay, id))
-        if found is None:
-            await in_thread(lambda: warn_of_other_logs(name, index.file_id))
-            return True
-        slices = Slices()
-        for entry in found.entries:
-            if entry.revision > index.revision:
-                replay.apply(entry)
-                if slices.is_over():
-                    await asyncio.sleep(0)
-        if replay.problems:
-            _warn("The log of %s has changes that are left out", path, replay.problems)
-        revision = int(db.runtime.current_revision)
-        is_whole = not loaded.n_left_out and not replay.problems
-        if found.is_settled and is_whole and all(each.kind in by_kind for each in index.sections):
-            _recovered[db.runtime] = _Recovered(name, found.id, revision, found.size)
-        logger.info(
-            "recovered %d changes from the log of %s at revision %d",
-            len(found.entries),
-            path,
-            revision,
-            extra={
-                "picante_event": "recover",
-                "path": path,
-                "entries": len(found.entries),
-                "revision": revision,
-            },
-        )
-        return True
-
-
-def _warn(text: str, path: Path, problems: list[Problem]) -> None:
-    shown = "".join(f"\n  {what}: {why}" for what, why in problems[:SHOWN])
-    logger.warning(
-        f"{text}: %d%s",
-        path,
-        len(problems),
-        shown,
-        extra={"picante_event": "left_out", "path": path, "records": len(problems)},
-    )
+        return await recover(db, path, options, ingredients)

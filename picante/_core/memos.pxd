@@ -1,0 +1,32 @@
+"""New memos, for the log: reading them out, and putting them in place one by one."""
+
+cimport cython
+from libc.stdint cimport uint64_t
+
+from picante._core.node cimport Node
+from picante._core.runtime cimport Runtime
+from picante._core.store cimport Store, View
+
+
+@cython.final
+cdef class NewMemos:
+    """One look at all memos that hold at a revision, for those that are not logged yet."""
+
+    cdef Runtime runtime
+    cdef Store store
+    cdef View view
+    cdef dict stored        # the address of a node -> the name and interval of its memo, folded
+    cdef dict ingredients   # the address of a Table -> its ingredient
+    cdef list sections      # derived ingredients that are still to be looked at
+    cdef list todo          # nodes of the present one
+    cdef list path          # depth first, on a stack of its own: a memo, what it read, ...
+    cdef list positions     # ... and which of its edges is looked at next
+    cdef set seen
+    cdef list found
+    cdef bint closed
+
+    cdef bint is_new(self, Node node) except -1
+    cdef int go_on(self) except -1
+    cdef int add(self, Node node) except -1
+    cdef list deps_of(self, Node node)
+    cdef tuple dep_of(self, Node reader, Node dep, uint64_t seen)

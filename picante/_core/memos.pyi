@@ -1,0 +1,26 @@
+from collections.abc import Iterable
+from typing import Any, final
+
+from picante._core.derived import DerivedIngredient
+from picante._core.ingredient import Ingredient
+from picante._core.runtime import Runtime
+
+@final
+class NewMemos:
+    def __init__(
+        self, runtime: Runtime, ingredients: Iterable[Ingredient], stored: dict[int, int]
+    ) -> None: ...
+    @property
+    def revision(self) -> int: ...
+    def step(self, n: int) -> bool: ...
+    def take(self) -> list[tuple[Ingredient, Any, Any, list[tuple[Ingredient, Any, int, int]]]]: ...
+    def close(self) -> None: ...
+
+def place_memo(
+    runtime: Runtime,
+    ingredient: DerivedIngredient[Any, Any],
+    key: Any,
+    value: Any,
+    deps: Iterable[tuple[Ingredient, Any, int, int]],
+    revision: int,
+) -> bool: ...

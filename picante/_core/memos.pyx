@@ -1,0 +1,332 @@
+"""New memos, for the log: reading them out, and putting them in place one by one.
+
+A log holds all changes of inputs, so at any place in it the inputs are known. A memo that held there, with all that it
+had read, holds again when the same changes have been made again, as far as what it read is there, unmarked. So an edge
+needs no name in the log: `place_memo` asks whether each dependency is what it must be, and refuses a memo that lacks
+one, or whose dependencies are marked. What it refuses is computed when somebody asks for it, as if it were not there.
+
+Memos are read out in an order in which what they read stands before them.
+"""
+
+cimport cython
+from cpython.list cimport PyList_GET_SIZE
+from cpython.mem cimport PyMem_Free
+from cpython.ref cimport PyObject
+from libc.stdint cimport uint32_t, uint64_t
+
+from picante._core.derived cimport DerivedIngredient
+from picante._core.equality cimport outcomes_equal
+from picante._core.errors import DecodeError
+from picante._core.evict cimport count_memo, make_room, size_of
+from picante._core.ingredient cimport Ingredient
+from picante._core.input cimport PRESENCE, InputIngredient
+from picante._core.interned cimport InternedIngredient
+from picante._core.key cimport Key
+from picante._core.node cimport (
+    EVICTED, FAILED, LOADED, MARKED, NO_OUTCOME, NOWHERE, OUTCOME, PART, UNLINKED, VALUE, Edge, Table, begin_transition,
+    end_transition, ensure_node, find_node, holds_at, new_note, record_of, release_slot, replace_edges, reserve_edges,
+    track,
+)
+from picante._core.outcome cimport Outcome, outcome_at
+from picante._core.packed cimport UNREADABLE, opened, readable
+from picante._core.records cimport MEMBERS_PART, OUTSIDE_PART, PRESENCE_PART, WHOLE
+from picante._core.restore cimport outside_part
+from picante._core.runtime cimport view_of
+from picante._core.store cimport enter_view, is_limited, keep_current, leave_view, may_be_idle
+
+
+@cython.final
+cdef class NewMemos:
+    """The memos of some ingredients that hold at the present revision and that `stored` does not know yet.
+
+    Args:
+        runtime: that of the database.
+        ingredients: all that is logged.
+        stored: which memos are logged already; what is found is added to it. An empty dict to begin with.
+    """
+
+    def __init__(self, Runtime runtime not None, ingredients, dict stored not None):
+        cdef Ingredient each
+        self.runtime = runtime
+        self.store = runtime.store
+        self.stored = stored
+        self.ingredients = {}
+        self.sections = []
+        self.todo = []
+        self.path = []
+        self.positions = []
+        self.seen = set()
+        self.found = []
+        for each in ingredients:
+            if each.table is not None and each.store is self.store:
+                self.ingredients[<size_t> <PyObject *> each.table] = each
+                if isinstance(each, DerivedIngredient):
+                    self.sections.append(each)
+        self.view = view_of(runtime)  # last, as always
+        enter_view(self.view)
+
+    def __del__(self):
+        self.close()
+
+    def close(self):
+        """Let go of the revision."""
+        if self.view is not None and not self.closed:
+            self.closed = True
+            leave_view(self.store, self.view)
+
+    @property
+    def revision(self):
+        """At which the memos hold."""
+        return self.view.revision
+
+    def step(self, Py_ssize_t n):
+        """Look at `n` more memos; whether there are more."""
+        cdef Table table
+        while n > 0:
+            n -= 1
+            if self.path:
+                self.go_on()
+            elif self.todo:
+                node = self.todo.pop()
+                if self.is_new(node):
+                    self.path.append(node)
+                    self.positions.append(0)
+                    self.seen.add(<size_t> <PyObject *> node)
+            elif self.sections:
+                table = (<Ingredient> self.sections.pop()).table
+                self.todo = list(table.plain.values())
+                self.todo += table.encoded.values()
+            else:
+                return False
+        return True
+
+    def take(self):
+        """What was found since the last call: of each memo its ingredient, its key, its value and its dependencies.
+
+        A dependency is its ingredient, its key, of which part it is, and in which state it was: whether it had a value;
+        of the list of all keys (part -4) how many there were.
+        """
+        cdef list fresh = [], found = self.found
+        self.found = fresh
+        return found
+
+    cdef bint is_new(self, Node node) except -1:
+        return (
+            node.flags & (VALUE | MARKED | UNLINKED) == VALUE
+            and node.valid_since <= self.view.revision
+            and <size_t> <PyObject *> node not in self.seen
+            and self.stored.get(<size_t> <PyObject *> node) != _name_of(node)
+        )
+
+    cdef int go_on(self) except -1:
+        """Go down to what the last memo of the path has read, if that is new, too; or else take it."""
+        cdef Node node = self.path[-1], dep
+        cdef uint32_t i = self.positions[-1]
+        while i < node.n_edges:
+            dep = None if node.edges[i].dep == NULL else <Node> node.edges[i].dep
+            i += 1
+            if dep is not None and (<Table> dep.table).derived and not dep.flags & PART and self.is_new(dep):
+                self.positions[-1] = i
+                self.path.append(dep)
+                self.positions.append(0)
+                self.seen.add(<size_t> <PyObject *> dep)
+                return 0
+        self.path.pop()
+        self.positions.pop()
+        return self.add(node)
+
+    cdef int add(self, Node node) except -1:
+        """Take a memo, if it and all that it has read still hold at the revision."""
+        cdef list deps = None
+        cdef object ingredient = self.ingredients.get(<size_t> node.table)
+        cdef bint collecting
+        if ingredient is None or type(node.key) is Key:
+            return 0
+        collecting = begin_transition()
+        try:
+            if holds_at(node, self.view.revision) and node.flags & VALUE:
+                deps = self.deps_of(node)
+            value, name = node.value, _name_of(node)
+        finally:
+            end_transition(collecting)
+        if deps is None:
+            return 0
+        try:
+            value = opened(value)
+        except DecodeError:
+            return 0
+        self.found.append((ingredient, node.key, value, deps))
+        self.stored[<size_t> <PyObject *> node] = name
+        return 0
+
+    cdef list deps_of(self, Node node):
+        """What it has read, each thing in the state in which it was read; None if it cannot be said."""
+        cdef uint32_t i
+        cdef list deps = []
+        for i in range(node.n_edges):
+            if node.edges[i].dep == NULL or node.edges[i].seen == NO_OUTCOME:
+                return None
+            dep = self.dep_of(node, <Node> node.edges[i].dep, node.edges[i].seen)
+            if dep is None:
+                return None
+            deps.append(dep)
+        return deps
+
+    cdef tuple dep_of(self, Node reader, Node dep, uint64_t seen):
+        cdef Outcome outcome
+        cdef Ingredient ingredient = self.ingredients.get(<size_t> dep.table)
+        cdef Table table = <Table> dep.table
+        cdef Node record = dep
+        cdef object part = WHOLE
+        if ingredient is None or not outcome_at(dep, self.view, &outcome) or outcome.changed_at != seen:
+            return None
+        if isinstance(ingredient, InternedIngredient):
+            return ingredient, (<InternedIngredient> ingredient).values[dep.key], WHOLE, 1
+        if dep is table.members:
+            if self.view is not self.store.present:
+                return None  # how many there were then is not known any more
+            return ingredient, None, MEMBERS_PART, table.n_present
+        if dep.flags & PART:
+            record = record_of(dep)
+            if record is None or record.parts is None:
+                return None
+            for name, each in record.parts.items():
+                if each is dep:
+                    part = name
+            if table.derived:
+                return (ingredient, reader.key, OUTSIDE_PART, 1) if record is reader else None
+            part = PRESENCE_PART if part == PRESENCE else part
+            outcome_at(record, self.view, &outcome)
+        if table.derived and not outcome.flags & VALUE or type(record.key) is Key:
+            return None
+        return ingredient, record.key, part, 1 if outcome.flags & VALUE else 0
+
+
+cdef object _name_of(Node node):
+    """What tells this memo of `node` from all others that it has had: its outcome, and since when that holds."""
+    return node.changed_at * <uint64_t> 0x9E37_79B9_7F4A_7C15u + node.valid_since
+
+
+def place_memo(
+    Runtime runtime not None, DerivedIngredient ingredient not None, key, value, deps, uint64_t revision
+):
+    """Put a memo in place, if the present revision is `revision` and all `deps` are in the state that they say.
+
+    `deps` are as `NewMemos.take` gives them. Returns whether the cell has this value now, and holds. What is refused is
+    computed when it is asked for; a value that is there and holds stays.
+    """
+    cdef Node node, dep
+    cdef list nodes = []
+    cdef dict states = {}
+    cdef Edge *edges = NULL
+    cdef list trash = []
+    cdef bint collecting, keeps_name
+    cdef uint64_t old_name, size = 0
+    cdef Py_ssize_t i
+    if ingredient.store is not runtime.store:
+        return False
+    node = ensure_node(ingredient.table, key)
+    for of, dep_key, part, state in deps:
+        dep = _find_dep(runtime, of, dep_key, part, node)
+        if dep is None:
+            _let_go(runtime, nodes, node)
+            return False
+        if dep not in states:
+            nodes.append(dep)
+        states[dep] = state
+    old_name, old = node.changed_at, node.value
+    keeps_name = False
+    if node.flags & VALUE:
+        old = readable(old)
+        keeps_name = old is not UNREADABLE and outcomes_equal(ingredient.eq, old, value)
+    if is_limited(<PyObject *> runtime.store, <PyObject *> node):
+        size = size_of(runtime.store, node, value)
+    edges = reserve_edges(nodes)
+    collecting = begin_transition()
+    try:
+        if runtime.store.present.revision != revision or node.changed_at != old_name:
+            return False
+        if node.flags & (VALUE | MARKED) == VALUE:
+            return keeps_name
+        if node.flags & (FAILED | EVICTED) or node.running is not None or not keeps_name and (
+            node.history is not None or node.flags & OUTCOME and old_name >= revision
+        ):
+            return False
+        for i in range(PyList_GET_SIZE(nodes)):
+            if not _is_in_state(nodes[i], states[nodes[i]]):
+                return False
+        keep_current(runtime.store, node, node.verified_at, revision, revision)
+        for i in range(node.n_edges):
+            if node.edges[i].dep != NULL and may_be_idle(<Node> node.edges[i].dep):
+                runtime.store.idle.append(<Node> node.edges[i].dep)
+        for i in range(PyList_GET_SIZE(nodes)):
+            dep = nodes[i]
+            edges[i].seen = dep.changed_at
+        replace_edges(node, edges, <uint32_t> PyList_GET_SIZE(nodes))
+        edges = NULL
+        track(node)
+        trash.append(node.value)
+        node.value = value
+        release_slot(node)
+        node.flags = VALUE
+        node.ran = node.turned = new_note(LOADED, NOWHERE)
+        node.ran_at = revision
+        node.changed_at = old_name if keeps_name else revision
+        node.valid_since = node.verified_at = revision
+        runtime.store.marks += 1
+        if is_limited(<PyObject *> runtime.store, <PyObject *> node):
+            count_memo(runtime.store, node, size)
+            make_room(runtime.store, node, trash)
+        return True
+    finally:
+        end_transition(collecting)
+        PyMem_Free(edges)
+        _let_go(runtime, nodes, node)
+
+
+cdef int _let_go(Runtime runtime, list nodes, Node node) except -1:
+    """What was made for nothing may be of no use to anybody."""
+    cdef Node dep
+    if not node.flags & OUTCOME:
+        runtime.store.idle.append(node)
+    for dep in nodes:
+        if dep.n_dependents == 0 and may_be_idle(dep):
+            runtime.store.idle.append(dep)
+    return 0
+
+
+cdef Node _find_dep(Runtime runtime, Ingredient of, key, part, Node reader):
+    """The node of a dependency, or None if there is none that could be in the right state."""
+    cdef Node record
+    if of.store is not runtime.store:
+        return None
+    if isinstance(of, InternedIngredient):
+        record = ensure_node(of.table, int((<InternedIngredient> of).intern(key)))
+        record.flags = VALUE
+        return record
+    if part == MEMBERS_PART:
+        return of.table.members
+    if isinstance(of, InputIngredient):
+        record = (<InputIngredient> of).slot(key)
+        if part == WHOLE:
+            return record
+        if part == PRESENCE_PART:
+            return (<InputIngredient> of).part(record, PRESENCE)
+        return (<InputIngredient> of).part(record, part) if 0 <= part < len((<InputIngredient> of).fields) else None
+    if part == OUTSIDE_PART:
+        return outside_part(reader)
+    return find_node(of.table, key) if part == WHOLE else None
+
+
+cdef bint _is_in_state(Node dep, object state) except -1:
+    cdef Table table = <Table> dep.table
+    cdef Node record = dep
+    if dep is table.members:
+        return table.n_present == state
+    if table.derived:
+        return dep.flags & PART or dep.flags & (VALUE | MARKED) == VALUE
+    if table.members is None:
+        return True  # an interned value
+    if dep.flags & PART:
+        record = record_of(dep)
+    return record is not None and (record.flags & VALUE != 0) == (state == 1)
