@@ -51,8 +51,10 @@ def test_the_quickstart_of_the_readme_runs_as_printed() -> None:
         )
 
 
-@pytest.mark.parametrize("name", ["docs/guide.md", "docs/debugging.md", "docs/profiling.md"])
-@pytest.mark.parametrize("name", ["docs/guide.md", "docs/debugging.md", "docs/benchmarking.md"])
+@pytest.mark.parametrize(
+    "name",
+    ["docs/guide.md", "docs/debugging.md", "docs/profiling.md", "docs/benchmarking.md"],
+)
 def test_the_snippets_of_a_page_run_in_order(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
