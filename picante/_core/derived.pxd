@@ -37,9 +37,6 @@ cdef class Fetch:
     cdef bint touches          # asked for the `Touch`, not for the value
 
     cdef PySendResult begin(self, PyObject **result) except PYGEN_ERROR
-    cdef PySendResult deliver_told(
-        self, Node node, Frame frame, View view, uint32_t flags, object value, uint64_t changed_at, PyObject **result
-    ) except PYGEN_ERROR
     cdef PySendResult start(self, Runtime runtime, Frame frame, Node node, PyObject **result) except PYGEN_ERROR
     cdef PySendResult go_on(self, object sent, object thrown, PyObject **result) except PYGEN_ERROR
     cdef PySendResult deliver(

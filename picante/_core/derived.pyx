@@ -285,18 +285,10 @@ cdef class Fetch:
             else:
                 value = <object> outcome.value
             if ingredient.store.observer is not None:
-                return self.deliver_told(node, frame, view, outcome.flags, value, outcome.changed_at, result)
+                tell(ingredient.store.observer, HIT, node, 0, number_of(frame), view.revision, 0)
+                flush(ingredient.store.observer)
             return self.deliver(outcome.flags, value, outcome.changed_at, result)
         return self.start(runtime, frame, node, result)
-
-    cdef PySendResult deliver_told(
-        self, Node node, Frame frame, View view, uint32_t flags, object value, uint64_t changed_at, PyObject **result
-    ) except PYGEN_ERROR:
-        """Hand out an outcome that was there, and let observers know."""
-        held = value  # they may do anything
-        tell(self.ingredient.store.observer, HIT, node, 0, number_of(frame), view.revision, 0)
-        flush(self.ingredient.store.observer)
-        return self.deliver(flags, held, changed_at, result)
 
     cdef PySendResult start(self, Runtime runtime, Frame frame, Node node, PyObject **result) except PYGEN_ERROR:
         """The memo is not there, or may be out of date: begin to bring it up to date."""

@@ -24,8 +24,7 @@ from picante._core.input cimport InputIngredient
 from picante._core.interned cimport InternedIngredient
 from picante._core.key cimport Key
 from picante._core.node cimport (
-    NO_OUTCOME, UNLINKED, VALUE, Table, Version, begin_transition, end_transition, find_version,
-    holds_at,
+    FAILED, NO_OUTCOME, UNLINKED, VALUE, Table, Version, begin_transition, end_transition, find_version, holds_at,
 )
 from picante._core.outcome cimport Outcome, outcome_at
 from picante._core.packed cimport opened
@@ -231,8 +230,11 @@ cdef class Dump:
                 flags, value, changed_at, verified_at = node.flags, node.value, node.changed_at, node.verified_at
             else:
                 return 0
-            if (<Table> node.table).derived and not flags & UNLINKED:
-                self.keep_deps(node, version)
+            if (<Table> node.table).derived:
+                if not flags & UNLINKED:
+                    self.keep_deps(node, version)
+                elif _saw_failure(node):
+                    return 0
         finally:
             end_transition(collecting)
         before = self.n_records
@@ -485,3 +487,12 @@ cdef class Dump:
             self.current += 1
             return None
         return PyBytes_FromStringAndSize(<char *> out.data, out.size)
+
+
+cdef bint _saw_failure(Node node) noexcept:
+    """Whether something that the memo of `node` has read has failed: failures are not stored, so it is not, either."""
+    cdef uint32_t i
+    for i in range(node.n_edges):
+        if node.edges[i].dep != NULL and (<Node> node.edges[i].dep).flags & FAILED:
+            return True
+    return False

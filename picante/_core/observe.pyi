@@ -1,5 +1,5 @@
 from enum import IntEnum
-from typing import final
+from typing import Never, final
 
 from picante._core.recording import Subject
 
@@ -63,7 +63,7 @@ class AccessEnd(IntEnum):
 
 @final
 class Event:
-    def __init__(self) -> None: ...
+    def __init__(self, *args: Never, **kwargs: Never) -> None: ...
     @property
     def kind(self) -> EventKind: ...
     @property

@@ -1,6 +1,6 @@
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, Self, final
+from typing import Any, Never, Self, final
 
 from picante._core.observe import Event, EventKind
 from picante._core.recording import Recording, Subject
@@ -10,7 +10,7 @@ __all__ = ["Observer", "current_query", "observe"]
 
 @final
 class Observer:
-    def __init__(self) -> None: ...
+    def __init__(self, *args: Never, **kwargs: Never) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(
         self,

@@ -1,10 +1,10 @@
-from typing import Any, final
+from typing import Any, Never, final
 
 from picante._core.key import DynKey, QueryKindId
 
 @final
 class Subject:
-    def __init__(self) -> None: ...
+    def __init__(self, *args: Never, **kwargs: Never) -> None: ...
     @property
     def kind(self) -> QueryKindId: ...
     @property
