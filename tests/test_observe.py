@@ -25,6 +25,8 @@ from picante.observe import (
     current_query,
     observe,
 )
+from tests import oracle
+from tests.oracle import Taste
 
 HITS = [EventKind.HIT]
 RUNS = [EventKind.COMPUTE_BEGIN, EventKind.COMPUTE_END]
@@ -694,3 +696,39 @@ async def test_the_query_in_whose_context_one_is_has_a_name(db: Database) -> Non
     note()
     await outer(db, 3)
     assert names == [None, "outer(3)", "outer(3)", "outer(3)"]
+
+
+@pytest.mark.parametrize("kind", ["usual", "busy", "failing", "giving up", "snapshots and busy"])
+def test_observers_change_nothing_that_random_programs_see(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Observers that come and go, read keys, and are slow: the oracle of all other tests is content."""
+    tastes = {
+        "usual": Taste(),
+        "busy": Taste(pauses=0.8, writes=0.5, inputs=2, queries=4),
+        "failing": Taste(failures=0.5, inputs=2, queries=4),
+        "giving up": Taste(abandon=0.3, pauses=0.6, queries=5, inputs=2, bumps=6),
+        "snapshots and busy": Taste(snapshots=0.5, pauses=0.8, writes=0.5, inputs=2, queries=4),
+    }
+    told = 0
+
+    def observed_runtime() -> picante.Runtime:
+        runtime = picante.Runtime()
+        known = weakref.ref(runtime)
+
+        def look(event: Event) -> None:
+            nonlocal told
+            told += 1
+            if event.subject is not None:
+                assert event.subject.label
+            found = known()
+            if told % 5 == 0 and found is not None:
+                observe(found, lambda event: None, kinds=[EventKind(told % 22)]).close()
+
+        observe(runtime, Recording(), kinds=EventKind)
+        observe(runtime, look, kinds=EventKind)
+        return runtime
+
+    monkeypatch.setattr(oracle, "Runtime", observed_runtime)
+    oracle.check(range(25), tastes[kind], oracle.Setting())
+    assert told > 500
