@@ -203,6 +203,48 @@ async def test_queries_side_by_side_share_no_time() -> None:
     assert profiler["whole"].following >= profiler["part"].own  # the second one follows the first
 
 
+@pytest.mark.parametrize("way", ["awaited", "followed", "mapped", "hopped", "kept", "nested"])
+async def test_time_in_which_nothing_runs_is_nobodys(way: str) -> None:
+    @picante.tracked
+    async def sleeping(db: Database, n: int) -> int:
+        await asyncio.sleep(0.06)
+        return n
+
+    @picante.tracked(keep=True)
+    async def kept(db: Database) -> int:
+        return await sleeping(db, 0)
+
+    @picante.tracked
+    async def deep(db: Database, n: int) -> int:
+        return await (deep(db, n - 1) if n else sleeping(db, 0))
+
+    @picante.tracked
+    async def outer(db: Database) -> int:
+        return await sleeping(db, 0) + await kept(db)
+
+    db = Database()
+    with Profiler(db) as profiler:
+        match way:
+            case "awaited":
+                await sleeping(db, 0)
+            case "followed":
+                await asyncio.gather(sleeping(db, 0), sleeping(db, 0))
+            case "mapped":
+                await sleeping.map(db, [0, 1, 2])
+            case "hopped":
+                await deep(db, 200)
+            case "kept":
+                await kept(db)
+            case "nested":
+                await outer(db)
+    check_times(profiler)
+    timeline = profiler.profile._timeline
+    spent = sum(run.own for run in timeline.runs)
+    spent += sum(access.verifying for access in timeline.accesses)
+    assert spent < timeline.end - timeline.begin - 30_000_000
+    assert profiler["sleeping"].waiting > 0.03
+
+
 async def test_recursion_counts_its_total_once() -> None:
     db = Database()
     with Profiler(db) as profiler:
@@ -749,6 +791,10 @@ async def test_waiting_one_by_one_blocking_cancelling_and_failing_again_are_foun
         return sum([await fetch(db, n) for n in range(4)])
 
     @picante.tracked
+    async def side_by_side(db: Database) -> int:
+        return sum(await fetch.map(db, range(10, 14)))
+
+    @picante.tracked
     async def blocking(db: Database) -> None:
         time.sleep(0.11)  # noqa: ASYNC251  # that is the point
 
@@ -759,6 +805,7 @@ async def test_waiting_one_by_one_blocking_cancelling_and_failing_again_are_foun
 
     async def work(db: Database) -> None:
         await sequential(db)
+        await side_by_side(db)
         await blocking(db)
         for _ in range(6):
             db.runtime.bump_revision()
@@ -770,7 +817,9 @@ async def test_waiting_one_by_one_blocking_cancelling_and_failing_again_are_foun
             task.cancel()
             await asyncio.wait([task])
 
-    kinds = {advice.kind: advice for advice in await advice_of(work, blocking=True)}
+    found = list(await advice_of(work, blocking=True))
+    kinds = {advice.kind: advice for advice in found}
+    assert len(kinds) == len(found)
     assert kinds.keys() == {"one-by-one", "blocking", "cancelled", "fails-again"}
     assert kinds["one-by-one"].numbers["awaited"] == 4
     assert kinds["blocking"].numbers["longest_step"] >= 0.1
