@@ -403,7 +403,7 @@ async def test_an_entry_of_memos_that_was_made_up_changes_no_value(path: Path) -
     for _ in range(30):
         raw = msgpack.unpackb(payloads[-1], use_list=True)
         memos = raw[4]
-        what = chance.randrange(5)
+        what = chance.randrange(6)
         memo = chance.choice(memos)
         if what == 0:
             memos.remove(memo)
@@ -413,8 +413,10 @@ async def test_an_entry_of_memos_that_was_made_up_changes_no_value(path: Path) -
             chance.choice(memo[2])[chance.choice([0, 2, 3])] = chance.randrange(-6, 8)
         elif what == 3:
             chance.shuffle(memos)
-        else:
+        elif what == 4:
             memo[1] = chance.choice(memos)[1]
+        else:  # a dict is no key; and what it has read is of no ingredient that is there
+            memo[1], memo[2] = b"\x80", [[0, b"\xc0", -1, 1]]
         name = path.with_name("other.bin")
         shutil.copyfile(path, name)
         log_at(name).unlink(missing_ok=True)

@@ -384,6 +384,7 @@ class Replay:
                 continue  # what has read it finds none, or one that is marked
             try:
                 key = unpack(packed_key, db=self.known, new_ids=new_ids)
+                cell = (ingredient.kind, Key.encode(key))
                 value = unpack(packed_value, db=self.known, new_ids=new_ids)
                 reads = [
                     (read, unpack(data, db=self.known, new_ids=new_ids), part, state)
@@ -402,9 +403,9 @@ class Replay:
             except (DecodeError, EncodeError, TypeError):
                 continue
             if not is_there:
-                self._refused.add((ingredient.kind, Key.encode(key)))
+                self._refused.add(cell)
             else:
-                self._refused.discard((ingredient.kind, Key.encode(key)))
+                self._refused.discard(cell)
 
     def _change(
         self,
