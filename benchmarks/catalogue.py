@@ -20,7 +20,18 @@ from . import (
 )
 from .harness import SCENARIOS, race
 
-_ORDER = (hits, decorated, misses, together, changes, classics, scale, survival, observed, footprint)
+_ORDER = (
+    hits,
+    decorated,
+    misses,
+    together,
+    changes,
+    classics,
+    scale,
+    survival,
+    observed,
+    footprint,
+)
 _MODULES = [module.__name__ for module in _ORDER]
 
 CATALOGUE = {

@@ -28,6 +28,7 @@ PROMISES: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("set_0", "set_10", "set_1000", "set_10_large", "set_each_dependent", "set_again"),
     ),
     ("A snapshot, whatever the size of the database", ("snapshot", "snapshot_large")),
+    ("Being profiled, and having been", ("profiled_miss", "hit_after_profiling")),
     ("Bytes of a memo with one dependency, beyond key and value", ("memory",)),
     ("Many hits at once, by `map`", ("map_hits",)),
     ("Saving and loading, every value decoded", ("save", "load", "save_and_load")),

@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import logging
 import re
 import subprocess
 import sys
@@ -59,14 +60,18 @@ def test_the_snippets_of_a_page_run_in_order(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(logging.getLogger(), "handlers", list(logging.getLogger().handlers))
     page = ModuleType(Path(name).stem)
     monkeypatch.setitem(sys.modules, page.__name__, page)
     blocks = list(snippets(name))
     assert blocks
-    for n_lines, block in blocks:
-        # The empty lines make a traceback show the line of the page.
-        code = compile("\n" * n_lines + block, str(ROOT / name), "exec")
-        exec(code, vars(page))
+    try:
+        for n_lines, block in blocks:
+            # The empty lines make a traceback show the line of the page.
+            code = compile("\n" * n_lines + block, str(ROOT / name), "exec")
+            exec(code, vars(page))
+    finally:
+        logging.getLogger("picante").setLevel(logging.NOTSET)
 
 
 def belongs_to(module: ModuleType, test: doctest.DocTest) -> bool:

@@ -20,7 +20,8 @@ from picante._core.frame cimport OUTSIDE, Frame
 from picante._core.key cimport Key
 from picante._core.node cimport (
     AFRESH, EVICTED, FAILED, LOADED, MARKED, NO_OUTCOME, NOWHERE, OUTCOME, PART, REASON, UNLINKED, VALUE, Failure, Node,
-    Table, Version, begin_transition, end_transition, find_node, find_version, holds_at, is_own_part, node_key, record_of,
+    Table, Version, begin_transition, end_transition, find_node, find_version, holds_at, is_own_part, node_key,
+    record_of,
 )
 from picante._core.outcome cimport Outcome, name_at, outcome_at
 from picante._core.runtime cimport Runtime, view_of

@@ -1,7 +1,8 @@
 """The dependency graph as it is looked at from outside: records, without their parts."""
 
 from picante._core.node cimport (
-    EVICTED, FAILED, MARKED, VALUE, Table, Version, collect_dependents, find_version, holds_at, is_own_part, node_key, read_by,
+    EVICTED, FAILED, MARKED, VALUE, Table, Version, collect_dependents, find_version, holds_at, is_own_part, node_key,
+    read_by,
 )
 
 

@@ -22,7 +22,7 @@ from picante._core.evict cimport make_room
 from picante._core.node cimport (
     ABSENT, EVICTED, FAILED, LOADED, MARKED, NAMED, NO_OUTCOME, NOWHERE, OUTCOME, PACKED, PART, UNLINKED, VALUE, Edge,
     Node, Table, collect_dependents, drop_edges, new_note, node_key, PyObject_GC_IsTracked, PyObject_GC_UnTrack,
-    release_slot, replace_edges, reserve_dependent, reserve_edges,
+    release_slot, replace_edges, reserve_dependent,
 )
 from picante._core.packed cimport new_packed
 from picante._core.stored cimport Origin
@@ -237,8 +237,8 @@ cdef int drop_memo(Store store, Node node, list trash) except -1:
 cdef inline bint _is_new(Node node) noexcept:
     """Whether `node` was made for this load, or is as if it were: nobody has seen anything of it."""
     return (
-        not node.flags & (VALUE | FAILED | EVICTED) and node.valid_since == 0 and not node.n_edges and not node.n_dependents
-        and node.history is None and node.parts is None
+        not node.flags & (VALUE | FAILED | EVICTED) and node.valid_since == 0
+        and not node.n_edges and not node.n_dependents and node.history is None and node.parts is None
     )
 
 
