@@ -726,6 +726,68 @@ async def test_a_caught_failure_that_is_evicted_holds_for_its_revision_only() ->
     assert await catches.get(world.db, None) == 1
 
 
+# r[cell.revalidate], r[cell.poison-scoped]
+async def test_what_read_a_caught_failure_by_way_of_an_evicted_memo_is_not_stale() -> None:
+    world = Counted()
+    world.text.set(world.db, 1, None)
+
+    @world.db.query
+    async def fails(db: Any, key: None) -> int:
+        found: int | None = world.text.get(db, 1)
+        if found is None:
+            raise ValueError
+        return found
+
+    @world.db.query
+    async def catches(db: Any, key: int) -> int:
+        try:
+            return await fails.get(db, None)
+        except ValueError:
+            return 0
+
+    @world.db.query
+    async def above(db: Any, key: None) -> int:
+        return await catches.get(db, 0)
+
+    assert await above.get(world.db, None) == 0
+    catches.max_memos = 1
+    for key in range(1, 4):
+        await catches.get(world.db, key)
+    assert catches.cell_state(0) == Vacant()
+    assert world.db.took().count("above") == 1
+    assert await above.get(world.db, None) == 0
+    assert world.db.took() == []  # it is still what it was at this revision
+    world.text.set(world.db, 1, 5)
+    assert await above.get(world.db, None) == 5
+
+
+@pytest.mark.parametrize("known", [0, 3])
+async def test_a_map_whose_members_are_evicted_by_a_new_limit_is_complete(known: int) -> None:
+    # r[derived.get]
+    world = World()
+
+    @world.query
+    async def waits(db: Any, key: int) -> int:
+        if key >= 3:
+            await world.gates.wait()
+        if key == 7:
+            raise ValueError(key)
+        return key
+
+    for key in range(known):
+        await waits.get(world, key)
+    mapped = asyncio.ensure_future(waits.map(world, [2, 4, 1, 3, 2, 5]))
+    failing = asyncio.ensure_future(waits.map(world, [1, 7, 2]))
+    await settle()
+    world.runtime.limits.max_memos = 1
+    while world.gates.waiting:
+        world.gates.release(0)
+        await settle()
+    assert await mapped == [2, 4, 1, 3, 2, 5]
+    with pytest.raises(ValueError, match="7"):
+        await failing
+
+
 async def test_what_a_snapshot_saw_when_it_was_taken_is_kept_for_it_alone() -> None:
     # r[snapshot.independent]
     world = Counted()

@@ -29,7 +29,7 @@ from picante._core.packed cimport Packed
 from picante._core.sharing cimport forget_result
 from picante._core.sieve cimport OF_DATABASE, OF_QUERY, Sieve, Slot, resize
 from picante._core.sizes import estimate_size
-from picante._core.store cimport FAILURE_SIZE, View, admit, keep_version, release_edges, sweep
+from picante._core.store cimport FAILURE_SIZE, View, admit, keep_version, mark_from, release_edges, sweep
 
 cdef enum:
     MAX_STEPS = 1024  # of the hand for one memo that comes in: it goes on with the next
@@ -141,6 +141,8 @@ cdef int evict(Store store, Node node, list trash) except -1:
     store.idle.append(node)
     _keep_claimed(store, node)
     if node.flags & (FAILED | UNLINKED):  # it can only be computed again, so who read it must be, too
+        if not node.flags & MARKED:  # no change will find the way through it to them any more
+            mark_from(store, node, store.present.revision)
         release_edges(store, node)
         left = MARKED | UNLINKED
     if store.completed is not None:

@@ -30,6 +30,7 @@ cdef class Members:
     cdef int launch(self) except -1
     cdef int cancel(self) except -1
     cdef int give_up(self) except -1
+    cdef bint look_again(self) except -1
     cdef list values(self)
 
 

@@ -15,7 +15,7 @@ from picante._core.failure cimport Raised, take_failure
 from picante._core.frame cimport current_frame, number_of, record
 from picante._core.hop cimport error_of
 from picante._core.ingredient cimport runtime_of, view_for
-from picante._core.node cimport FAILED, NO_OUTCOME, UNVISITED, Failure, Node, ensure_node
+from picante._core.node cimport FAILED, NO_OUTCOME, UNVISITED, Failure, Node, Version, ensure_node
 from picante._core.observe cimport BY_MAP, HIT, flush, tell
 from picante._core.outcome cimport Outcome, open_version, outcome_at, outcome_of
 from picante._core.packed cimport opened
@@ -46,12 +46,12 @@ cdef class Members:
         for node in nodes:
             node.flags &= ~UNVISITED
             if outcome_at(node, self.view, &outcome):
-                if self.found is not None:
-                    self.found[<size_t> <PyObject *> node] = outcome_of(node, self.view, False)
-                if outcome.flags & FAILED:
-                    self.raised.append(take_failure(<Failure> outcome.value, self.runtime, self.frame))
                 if self.frame is not None:
                     record(self.frame, node, outcome.changed_at, outcome.valid_since)
+                if outcome.flags & FAILED:
+                    self.raised.append(take_failure(<Failure> outcome.value, self.runtime, self.frame))
+                if self.found is not None:  # last: it makes an object, and so may run finalizers
+                    self.found[<size_t> <PyObject *> node] = outcome_of(node, self.view, False)
                 if self.runtime.store.observer is not None:
                     tell(self.runtime.store.observer, HIT, node, 0, number_of(self.frame), self.view.revision, 0)
             elif <size_t> <PyObject *> node not in missing:
@@ -119,6 +119,34 @@ cdef class Members:
         sweep(store)
         return 0
 
+    cdef bint look_again(self) except -1:
+        """Whether something is missing after all: a limit was set meanwhile. What is there is held on to from now on."""
+        cdef Node node
+        cdef Outcome outcome
+        cdef Version known
+        cdef dict found = self.found
+        if self.error is not None:
+            return False
+        if found is None:
+            for node in self.nodes:
+                if not outcome_at(node, self.view, &outcome):
+                    break
+            else:
+                return False
+            found = {}
+        for node in dict.fromkeys(self.nodes):
+            known = found.get(<size_t> <PyObject *> node)
+            if known is None:
+                known = outcome_of(node, self.view, False)
+                found[<size_t> <PyObject *> node] = known
+            if known is None:
+                self.waiting.append(node)
+            elif known.flags & FAILED:
+                self.raised.append(take_failure(<Failure> known.value, self.runtime, self.frame))
+        self.found = found
+        self.waiting.reverse()
+        return len(self.waiting) > 0
+
     cdef list values(self):
         """The values of all keys; raises the first error."""
         cdef Py_ssize_t i
@@ -162,7 +190,7 @@ async def _map(Ingredient ingredient, db, keys, limit):
     members.limit = 0x7FFF_FFFF if limit is None else limit
     members.look_up(keys)
     try:
-        if members.waiting:
+        while members.waiting or members.look_again():
             import asyncio
             members.finished = asyncio.get_running_loop().create_future()
             members.launch()
