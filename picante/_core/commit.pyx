@@ -22,6 +22,7 @@ from picante._core.ingredient cimport Ingredient
 from picante._core.node cimport (
     AFRESH, EVICTED, FAILED, MARKED, NO_OUTCOME, NOWHERE, PART, UNLINKED, VALUE, Edge, Version, begin_transition,
     end_transition, name_holds_at, new_note, release_slot, replace_edges, reserve_edges, same_deps,
+    track,
 )
 from picante._core.outcome cimport Outcome, outcome_at, valid_until
 from picante._core.packed cimport UNREADABLE, readable
@@ -143,6 +144,7 @@ cdef bint _place(Store store, Frame frame, uint32_t outcome, object value, uint6
     node.ran = ran | AFRESH if is_new else ran
     node.turned = ran if is_new else turned
     node.ran_at = revision
+    track(node)  # an adopted outcome comes without a frame
     trash.append(node.value)
     node.value = value
     node.flags = outcome if clean else outcome | MARKED

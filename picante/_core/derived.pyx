@@ -191,12 +191,13 @@ cdef class DerivedIngredient(Ingredient):
             prepare(self.store, node)
         # All of one moment; encoding keys, below, may run anything.
         flags, value, changed_at, valid_since = node.flags, node.value, node.changed_at, node.valid_since
+        raised = raised_by(<Failure> value) if flags & FAILED else None
         verified_at = node.verified_at if node.flags & MARKED else self.store.present.revision
         deps = read_by(node)
         if flags & VALUE:
             return Ready(opened(value), _deps(deps), Revision(verified_at), Revision(changed_at))
         if flags & FAILED:
-            return Poisoned(raised_by(<Failure> value).error, Revision(valid_since))
+            return Poisoned((<Raised> raised).error, Revision(valid_since))
         return Vacant()
 
 

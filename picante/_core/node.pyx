@@ -136,6 +136,7 @@ cdef Node ensure_node(Table table, object key):
             table.newest = <PyObject *> fresh
         return node
     if type(node.key) is Key and type(key) is not Key:
+        track(node)
         node.key = key  # it was made for bytes that nobody could decode then
     return node
 

@@ -51,10 +51,9 @@ cdef bint name_at(Node node, View view, Outcome *outcome) noexcept:
 cdef Version outcome_of(Node node, View view, bint by_name):
     """The outcome of `node` at `view`, or None, for who waits for it: it may be evicted before he gets his turn."""
     cdef Outcome outcome
-    cdef Version version
+    cdef Version version = Version()  # first: making it may run finalizers, and those may evict
     if not outcome_at(node, view, &outcome) and not (by_name and name_at(node, view, &outcome)):
         return None
-    version = Version()
     version.flags = outcome.flags
     version.value = <object> outcome.value
     version.changed_at = outcome.changed_at

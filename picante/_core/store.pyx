@@ -85,6 +85,7 @@ cdef int leave_view(Store store, View view) except -1:
     cdef Version version
     cdef View other
     cdef list kept
+    cdef bint collecting
     view.users -= 1
     if view.users:
         return 0
@@ -96,20 +97,24 @@ cdef int leave_view(Store store, View view) except -1:
     kept, view.kept = view.kept, None
     if kept is None:
         return 0
-    for i in range(0, PyList_GET_SIZE(kept), 2):
-        node = <Node> PyList_GET_ITEM(kept, i)
-        version = <Version> PyList_GET_ITEM(kept, i + 1)
-        other = _newest_pin(store, version.valid_since, version.valid_until)
-        if not version.flags:
-            release_version(store, node, version)  # a failure that nobody had any more
-        elif other is not None:
-            _keep_for(other, node, version)
-        elif node.history is not None:
-            if PyList_GET_SIZE(node.history) == 1:
-                node.history = None
-            else:
-                node.history.remove(version)
-            release_version(store, node, version)
+    collecting = begin_transition()  # else a view that is given a version may end before it has it
+    try:
+        for i in range(0, PyList_GET_SIZE(kept), 2):
+            node = <Node> PyList_GET_ITEM(kept, i)
+            version = <Version> PyList_GET_ITEM(kept, i + 1)
+            other = _newest_pin(store, version.valid_since, version.valid_until)
+            if not version.flags:
+                release_version(store, node, version)  # a failure that nobody had any more
+            elif other is not None:
+                _keep_for(other, node, version)
+            elif node.history is not None:
+                if PyList_GET_SIZE(node.history) == 1:
+                    node.history = None
+                else:
+                    node.history.remove(version)
+                release_version(store, node, version)
+    finally:
+        end_transition(collecting)
     del kept, node, version
     return sweep(store)
 
