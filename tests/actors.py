@@ -273,8 +273,9 @@ class Actors(Runner):
             raise WrongError(f"a batch of {writes} ends at {self.db.runtime.current_revision!r}")
 
     async def answer(self, db: Any, read: Read, run: Run) -> Any:
-        if read[0] == "both" and self.case.by_map:
-            return [each.n for each in await self.derived[False].map(db, read[1:])]
+        if read[0] == "both" and self.case.by_map and self.plain[read[1]] == self.plain[read[2]]:
+            query = self.derived[self.plain[read[1]]]
+            return [each.n for each in await query.map(db, read[1:])]
         if read[0] == "both":
             sides = (self.side(db, i, run) for i in read[1:])
             found = await asyncio.gather(*sides, return_exceptions=True)
