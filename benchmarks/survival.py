@@ -138,13 +138,14 @@ async def save() -> Mapping[str, Contestant]:
 async def load() -> Mapping[str, Contestant]:
     """Loading a cache, every value decoded, for each of its records; pickle: the bare records."""
     db = Cache()
+    keys = names(N)
     stored = pickle.dumps(await db.fill(), 5)
     await db.save()
 
     async def picante() -> None:
         other = Cache()
         await other.load()
-        await other.read_all()
+        await other.read_all(keys)
 
     async def plain() -> None:
         pickle.loads(stored)
