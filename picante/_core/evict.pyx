@@ -58,7 +58,7 @@ cdef uint64_t measure(Node node, object value) except? 0xDEAD_BEEF:
     if type(value) is Failure:
         return FAILURE_SIZE
     if type(value) is Packed:
-        if (<Packed> value).source is not None:
+        if (<Packed> value).origin is not None:
             return <uint64_t> ((<Packed> value).end - (<Packed> value).start)
         value = (<Packed> value).value
     size = estimate_size(value) if sizer is None else sizer(value)

@@ -357,7 +357,8 @@ cdef class Walk:
         cdef uint32_t i
         cdef Observation hub = self.store.observer
         if hub.wanted >> VERIFY_SAME & 1:
-            for i in range(level.told, level.edge):
+            # While this stood still, unobserved, `node` may have got other edges, and fewer.
+            for i in range(level.told, min(level.edge, node.n_edges)):
                 hub.emit(
                     VERIFY_SAME, <PyObject *> node, self.number, 0, self.view.revision, 0, node.edges[i].dep, NULL
                 )
