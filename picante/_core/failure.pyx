@@ -35,18 +35,21 @@ cdef Failure new_failure(Store store, Frame frame, object error):
     cdef Failure failure = Failure()
     cdef Raised raised = Raised()
     cdef Runtime runtime = frame.runtime
+    cdef bint is_lent = runtime is not None and (runtime.view is not None or frame.saw_lent)
     raised.error = error
     raised.traceback = error.__traceback__
     if not _arose_below(frame, error):
         _add_note(error, f"picante: in the query {describe(frame.node)} at revision {frame.view.revision}")
-    if runtime is None or runtime.view is None:
+    if not is_lent:
         failure.owned = raised
-    else:
-        raised.store = store
-        raised.node = frame.node
-        _own(runtime, raised)
-        raised.failure = failure
-        failure.lent = <PyObject *> raised
+        return failure
+    raised.store = store
+    raised.node = frame.node
+    _own(runtime, raised)
+    if runtime.view is None:
+        leave_to_others(store, frame.view, {raised})
+    raised.failure = failure
+    failure.lent = <PyObject *> raised
     return failure
 
 
@@ -55,6 +58,7 @@ cdef Raised take_failure(Failure failure, Runtime runtime, Frame reader):
     cdef Raised raised = raised_by(failure)
     if reader is not None:
         reader.saw_failure = True
+        reader.saw_lent = reader.saw_lent or failure.lent != NULL
     if failure.lent != NULL:
         _own(runtime, raised)
     return raised
@@ -71,7 +75,7 @@ cdef int _own(Runtime runtime, Raised raised) except -1:
             runtime.raised = set()
         runtime.raised.add(raised)
         if runtime.closed:  # its queries go on
-            leave_to_others(runtime, {raised})
+            leave_to_others(store, runtime.view, {raised})
     return 0
 
 

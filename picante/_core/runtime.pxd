@@ -37,6 +37,6 @@ cdef inline View view_of(Runtime runtime):
 
 
 cdef object closed_error(Runtime runtime)
-cdef int leave_to_others(Runtime runtime, set raised) except -1
+cdef int leave_to_others(Store store, View view, set raised) except -1
 
 cdef int emit_query_changed(Runtime runtime, Node node, uint64_t changed_at) except -1

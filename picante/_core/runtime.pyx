@@ -153,7 +153,7 @@ cdef class Runtime:
                 (<Runtime> self.next).previous = self.previous
             raised, self.raised = self.raised, None
             if raised is not None:
-                leave_to_others(self, raised)
+                leave_to_others(self.store, self.view, raised)
             leave_view(self.store, self.view)
 
     # -- events
@@ -463,22 +463,22 @@ cdef object closed_error(Runtime runtime):
     return SnapshotClosedError(revision=Revision(runtime.view.revision))
 
 
-cdef int leave_to_others(Runtime runtime, set raised) except -1:
+cdef int leave_to_others(Store store, View view, set raised) except -1:
     """Let what was raised on a snapshot that has ended last for those who still read at its revision.
 
     They own it themselves: what is reached from the store only would keep the ended snapshot, perhaps another one that
     nobody else knows any more.
     """
     cdef list heirs = []
-    cdef PyObject *each = runtime.view.snapshots
+    cdef PyObject *each = view.snapshots
     cdef Runtime heir
     while each != NULL:
         heirs.append(<Runtime> each)
         each = (<Runtime> each).next
     for heir in heirs:
         heir.raised = raised if heir.raised is None else heir.raised | raised
-    if not runtime.view.pinned:
-        runtime.store.raised = raised if runtime.store.raised is None else runtime.store.raised | raised
+    if not view.pinned:
+        store.raised = raised if store.raised is None else store.raised | raised
     return 0
 
 
