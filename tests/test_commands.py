@@ -48,7 +48,12 @@ async def total(db: picante.Database) -> int:
     return sum([await count(db, page, least) for page in Page.all(db)])
 
 
-@picante.db(inputs=[Page, Strict], interned=[Words], tracked=[words, count, total])
+@picante.tracked
+async def counts(db: picante.Database) -> list[int]:
+    return await count.map(db, [(page, 1) for page in Page.all(db)])
+
+
+@picante.db(inputs=[Page, Strict], interned=[Words], tracked=[words, count, total, counts])
 class Database(picante.Database): ...
 
 
@@ -103,6 +108,24 @@ def test_the_graph_of_a_file_is_that_of_the_database_that_was_saved(tmp_path: Pa
     assert sorts["Page('0.md')"] == sorts["Page(*)"] == sorts["Strict()"] == "input"
     assert sorts["Words(('one', 'two', '0'))"] == "interned"
     assert saved.names.full_name(words.kind).endswith(".words")
+
+
+# r[debug.graph]
+def test_what_was_read_side_by_side_is_in_the_graph_of_a_file(tmp_path: Path) -> None:
+    async def run() -> list[str]:
+        db = await fill(tmp_path / "app.cache")
+        await counts(db)
+        await db.save(tmp_path / "app.cache")
+        live = DependencyGraph.from_runtime(db.runtime, db)
+        return sorted(label.replace('"', "'") for label in labels_read(live))
+
+    def labels_read(graph: DependencyGraph) -> list[str]:
+        [node] = graph.named("counts()", exact=True)
+        return [graph.label(each) for each in graph.dependencies_of(node)]
+
+    read = asyncio.run(run())
+    assert sorted(labels_read(DependencyGraph.from_file(tmp_path / "app.cache"))) == read
+    assert "count(Page('1.md'), 1)" in read
 
 
 def test_an_outline_shows_what_each_query_read(

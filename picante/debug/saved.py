@@ -130,11 +130,11 @@ def _deps(
 
 
 def _read_by(record: memoryview, key_size: int) -> list[tuple[int, Any]]:
-    """The dependencies of a memo: numbers of records (or sections) and parts."""
+    """The dependencies of a memo: numbers of records (or sections) and parts. What one `map` has read says so, too."""
     head = record[0]
     at = 1 + {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}.get(head, 0) + key_size
     unpacker = msgpack.Unpacker(use_list=False, max_buffer_size=0)
     unpacker.feed(record[at:])
     unpacker.skip()  # changed_at
     unpacker.skip()  # verified_at
-    return [each if type(each) is tuple else (each, None) for each in unpacker.unpack()]
+    return [each[:2] if type(each) is tuple else (each, None) for each in unpacker.unpack()]
