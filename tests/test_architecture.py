@@ -191,6 +191,24 @@ def test_every_module_of_the_engine_has_a_place_in_the_order() -> None:
     )
 
 
+def test_the_maps_of_the_engine_list_its_modules_in_their_order() -> None:
+    map_ = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = map_[map_.index("| module of `picante/_core` |") :].split("\n\n")[0]
+    rows = [row.split("|")[1] for row in table.splitlines()[2:]]
+    assert [name for row in rows for name in re.findall(r"`(\w+)`", row)] == list(ORDER)
+    listed = (CORE / "__init__.py").read_text(encoding="utf-8")
+    assert re.findall(r"^``(\w+)``", listed, re.MULTILINE) == list(ORDER)
+
+
+def test_the_map_names_every_module_outside_of_the_engine() -> None:
+    map_ = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(\w+)(?:\.py|/)?`", map_[map_.index("Outside `_core`") :]))
+    folders = [p.parent.name for p in SOURCES if p.parent not in (PACKAGE, CORE)]
+    modules = [p.stem for p in SOURCES if p.parent != CORE and not p.stem.startswith("__")]
+    in_decorators = {p.stem for p in SOURCES if p.parent.name == "decorators"}
+    assert not {*folders, *modules} - in_decorators - named
+
+
 @pytest.mark.parametrize("path", CORE_SOURCES, ids=name_of)
 def test_the_engine_imports_only_what_stands_before_it(path: Path) -> None:
     if path.stem == "__init__":
