@@ -331,7 +331,9 @@ def test_a_failure_ends_with_its_revision(db: picante.Database) -> None:
     assert (found.state, found.next) == ("failed", "run")
     assert [each.what for each in db.explain(caught, a).changes] == ["failed"]
     run(caught(db, a))
-    assert db.explain(checked, a).reason == "failed"
+    found = db.explain(checked, a)
+    assert found.reason == "failed"
+    assert "and a failure ends with its revision, and failed\n" in str(found)
     a.set(db, text="x")
     run(caught(db, a))
     assert trail(db.explain(caught, a)) == [

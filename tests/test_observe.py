@@ -344,7 +344,9 @@ async def test_reads_say_what_of_an_input_was_read(db: Database, text: Text) -> 
     assert 'READ Text("a").size' in inside
     assert 'READ Text("a")' in inside
     assert "READ Text(*)" in inside
-    assert "READ Mode().fast" in inside
+    assert "READ Mode.fast" in inside
+    assert 'READ the presence of Text("b")' in inside
+    assert "INTERNED Text.keys(1)" in inside
     assert "INTERNED Word(1)" in inside
     assert "READ Word(1)" in inside
     assert outside == ['READ Text("a")', "READ Mode()", "READ Text(*)"]

@@ -259,3 +259,24 @@ def test_what_is_no_query_and_no_expectation_is_refused(db: picante.Database) ->
     for wrong in ("a", True):
         with pytest.raises(TypeError, match=r"a number, `\.\.\.` or a list of keys"):
             assert_ran(db, {total: wrong})
+
+
+async def test_reasons_call_fields_and_absence_as_an_explanation_does() -> None:
+    class Mode(picante.Singleton):
+        fast: picante.Field[bool]
+
+    @picante.tracked
+    async def looks(db: picante.Database) -> bool:
+        return Mode.fast(db) or Page.get(db, "b") is None
+
+    db = picante.Database()
+    Mode.set(db, fast=False)
+    await looks(db)
+    for change in (lambda: Page(db, "b", ""), lambda: Mode.set(db, fast=True)):
+        change()
+        with record_runs(db) as runs:
+            await looks(db)
+        cause = db.explain(looks).cause
+        assert cause is not None
+        assert runs.why() == f"  looks(): {cause.label} had changed"
+    assert cause.label == "Mode.fast"

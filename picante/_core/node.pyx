@@ -178,7 +178,9 @@ cdef object node_key(Node node):
 
 cdef str label_of(object kind, object name, object key):
     """The record `key` of the ingredient `name` as a person would write it: line_count('a.md')."""
-    name = name.rpartition(".")[2]
+    path, _, name = name.rpartition(".")
+    if name == "keys" and path:  # of an input class: notes.SourceFile.keys
+        name = f"{path.rpartition('.')[2]}.keys"
     if type(key) is tuple:
         return f"{name}({', '.join([safe_repr(part) for part in key])})"
     if isinstance(key, Handle) and type(key)._kind == kind:
@@ -191,6 +193,8 @@ cdef str safe_repr(object value):
         return repr(value)
     except Exception:  # a user's __repr__; what it is needed for matters more
         return f"<{type(value).__qualname__}>"
+
+
 cdef void release_slot(Node node) noexcept:
     """What `node` holds is no memo any more that could be evicted."""
     if node.slot != NULL:

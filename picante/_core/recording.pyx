@@ -56,11 +56,13 @@ cdef class Subject:
 
     @property
     def label(self):
-        """What a person would call it: `line_count('a.md')`, `SourceFile('a.md').content`."""
+        """What a person would call it: `line_count('a.md')`, `SourceFile("a.md").content`, `Config.debug`."""
         if self.part == "members":
             return f"{self.name.rpartition('.')[2]}(*)"
         label = label_of(self.kind, self.name or f"kind_{int(self.kind)}", self.key)
-        return f"{label}.{self.part}" if self.part else label
+        if self.part == "presence":
+            return f"the presence of {label}"
+        return f"{label.removesuffix('()')}.{self.part}" if self.part else label
 
     @property
     def dyn_key(self):

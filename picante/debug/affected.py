@@ -10,7 +10,7 @@ from typing import Any
 from picante._core.facts import dependents
 from picante._core.key import DynKey, Key, QueryKindId
 from picante.debug.asked import find_source
-from picante.debug.names import Names
+from picante.debug.names import Names, field_label, presence_label
 
 __all__ = ["Affected", "Impact", "QueryImpact", "impact"]
 
@@ -193,9 +193,4 @@ def changed(what: str, names: Names, kind: QueryKindId, key: Any) -> str:
     record = names.label(DynKey(kind, Key.encode(key)))
     if what in {"value", "record"}:
         return record
-    return f"the presence of {record}" if what == "removed" else part_label(record, what)
-
-
-def part_label(record: str, name: str) -> str:
-    """A field of a record: `Page("a.md").text`, and `Config.draft` of a singleton."""
-    return f"{record.removesuffix('()')}.{name}"
+    return presence_label(record) if what == "removed" else field_label(record, what)

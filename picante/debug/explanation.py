@@ -22,9 +22,8 @@ from picante._core.states import (
     StepFacts,
     Verdict,
 )
-from picante.debug.affected import part_label
 from picante.debug.asked import find_query
-from picante.debug.names import Names, Sort, one_line
+from picante.debug.names import Names, Sort, field_label, one_line, presence_label
 
 __all__ = ["Change", "Cutoff", "Explanation", "Item", "Read", "Step", "explain"]
 
@@ -55,9 +54,9 @@ class Item:
         if self.part is None:
             return label
         if self.is_field:
-            return part_label(label, self.part)
+            return field_label(label, self.part)
         if self.part == "presence":
-            return f"the presence of {label}"
+            return presence_label(label)
         return f"what {label} reads outside of the database"
 
     @property
@@ -226,6 +225,8 @@ class Explanation:
         result = ""
         if self.reason != "first":
             result = ", with a new result" if self.is_new else ", with an equal result"
+        if self.state == "failed":
+            result = ", and failed"
         return f"at revision {self.ran_at}, {reason_text(self.reason, cause)}{result}"
 
 

@@ -1,4 +1,4 @@
-"""Readable names of queries and records, the way error messages show them: `line_count(SourceFile('a.md'))`.
+"""Readable names of queries and records, the way error messages show them: `line_count(SourceFile("a.md"))`.
 
 The runtime knows kinds and encoded keys only. The names of the kinds, and what handles and interned ids stand for, are
 found in the database. What a name is made of may be anything (a key with a line break in it, a `__repr__` of the user's
@@ -26,8 +26,18 @@ from picante.decorators.interned import Interned
 
 if TYPE_CHECKING:
     from picante._core.ingredient import Ingredient
+    from picante._core.recording import Subject
 
-__all__ = ["Names", "Sort", "cells", "check_runtime", "one_line", "shortened"]
+__all__ = [
+    "Names",
+    "Sort",
+    "cells",
+    "check_runtime",
+    "field_label",
+    "one_line",
+    "presence_label",
+    "shortened",
+]
 
 Sort: TypeAlias = Literal["input", "interned", "query", "unknown"]
 """What a record is: the value of an input, an interned value, a query, or nobody knows, for want of a database."""
@@ -106,6 +116,16 @@ class Names:
         # happens to run here.
         return one_line(contextvars.Context().run(self._label, record))
 
+    def subject_label(self, subject: Subject) -> str:
+        """What an observed event is about: a query or record, or a part of one, `SourceFile("a.md").content`."""
+        label = self.label(subject.dyn_key)
+        match subject.part:
+            case "" | "members":
+                return label
+            case "presence":
+                return presence_label(label)
+        return field_label(label, subject.part)
+
     def _label(self, record: DynKey) -> str:
         kind, key = record.kind, record.key
         name = self.name(kind)
@@ -178,6 +198,16 @@ def check_runtime(runtime: object, db: object, what: str) -> None:
             f"{what} was given {runtime!r} and, for the names, {db!r}, which has another runtime: give it the database "
             "of that runtime, or a snapshot of it."
         )
+
+
+def field_label(record: str, name: str) -> str:
+    """A field of a record: `Page("a.md").text`, and `Config.draft` of a singleton."""
+    return f"{record.removesuffix('()')}.{one_line(name)}"
+
+
+def presence_label(record: str) -> str:
+    """Whether there is such a record, which a query reads by `Page.get(db, "a.md")`."""
+    return f"the presence of {record}"
 
 
 def short(name: str) -> str:

@@ -123,9 +123,7 @@ def collect(
             places[subject.kind] = len(stats)
             name = one_line(subject.name) if subject.name else names.full_name(subject.kind)
             stats.append(QueryStats(name, names.sort(subject.kind)))
-        label = names.label(subject.dyn_key)
-        if subject.part not in {"", "members"}:
-            label = f"{label}.{one_line(subject.part)}"
+        label = names.subject_label(subject)
         nodes.append(Node(places[subject.kind], _key_text(subject.key), label[:240], subject.key))
     for node in nodes:
         stats[node.query].keys += 1

@@ -169,10 +169,7 @@ class Runs:
 
     def _reason(self, event: Event) -> str:
         other = event.other
-        cause = "something that it reads"
-        if other is not None:
-            cause = self._names.label(other.dyn_key)
-            cause += f".{other.part}" if other.part and other.part != "members" else ""
+        cause = "something that it reads" if other is None else self._names.subject_label(other)
         return REASONS[RunReason(event.detail)].format(cause)
 
     def __enter__(self) -> Self:
