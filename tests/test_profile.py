@@ -203,6 +203,42 @@ async def test_queries_side_by_side_share_no_time() -> None:
     assert profiler["whole"].following >= profiler["part"].own  # the second one follows the first
 
 
+@pytest.mark.parametrize("keep", [False, True])
+async def test_calls_that_follow_a_computation_are_what_it_saves(keep: bool) -> None:
+    @picante.tracked(keep=keep)
+    async def page(db: Database, n: int) -> int:
+        Clock.burn()
+        await asyncio.sleep(0)
+        return n
+
+    db = Database()
+    with Profiler(db) as profiler:
+        for n in range(6):
+            await asyncio.gather(*[page(db, n) for _ in range(5)])
+        await page(db, 0)
+    entry = profiler["page"]
+    assert (entry.calls, entry.hits, entry.followed, entry.runs) == (31, 1, 24, 6)
+    assert entry.mean is not None
+    assert entry.saved == pytest.approx(25 * entry.mean - entry.verifying)
+    assert "followed" in profiler.table().splitlines()[0]
+
+
+async def test_who_goes_on_after_a_leader_computes_and_does_not_follow() -> None:
+    @picante.tracked
+    async def page(db: Database) -> int:
+        await asyncio.sleep(0)
+        return 1
+
+    db = Database()
+    with Profiler(db) as profiler:
+        leader, follower = asyncio.create_task(page(db)), asyncio.create_task(page(db))
+        await asyncio.sleep(0)
+        leader.cancel()
+        await follower
+    entry = profiler["page"]
+    assert (entry.calls, entry.followed, entry.runs, entry.cancellations) == (2, 0, 2, 1)
+
+
 @pytest.mark.parametrize("way", ["awaited", "followed", "mapped", "hopped", "kept", "nested"])
 async def test_time_in_which_nothing_runs_is_nobodys(way: str) -> None:
     @picante.tracked

@@ -92,7 +92,7 @@ def _costs_more_than_it_saves(
         return
     run = median(run.total for run in runs) / 1e9
     check = median(access.verifying for access in accesses) / 1e9
-    answered = entry.hits + entry.verifications
+    answered = entry.hits + entry.verifications + entry.followed
     cost = check * len(accesses)
     lost = cost - answered * run
     if lost <= WORTH or run > 10 * check:

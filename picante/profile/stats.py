@@ -32,6 +32,7 @@ class QueryStats:
         hits: answered at once.
         verifications: how often a memo was found to hold, after all that it had read was looked at.
         adoptions: how often an earlier result was taken over.
+        followed: how often a call waited for a computation that somebody else had begun, and was answered by it.
         runs: computations: `new` + `equal` + `failures` + `cancellations` + `no_results`, and those that had not ended.
         new: they gave another value than there was.
         equal: they gave the value that there was (early cutoff).
@@ -42,8 +43,9 @@ class QueryStats:
         following: how long accesses of it waited for a computation that somebody else had begun.
         verifying: how long accesses of it looked at dependencies, compared and stored results.
         mean: what a run costs, with all that it awaited; None if there was none.
-        saved: what memoizing it has saved: for a hit the mean cost of a run, for a verification what it takes by
-            itself, less `verifying`. An estimate: sums over queries count what they share twice. None without a run.
+        saved: what memoizing it has saved: for a hit, or a call that followed, the mean cost of a run, for a
+            verification what it takes by itself, less `verifying`. An estimate: sums over queries count what they share
+            twice. None without a run.
         size: how many bytes its memos take, where that was asked for.
         dependents: the greatest number of records that were seen reading one record of it.
         longest_step: the longest time for which one of its runs kept its event loop from anything else.
@@ -57,6 +59,7 @@ class QueryStats:
     hits: int = 0
     verifications: int = 0
     adoptions: int = 0
+    followed: int = 0
     runs: int = 0
     new: int = 0
     equal: int = 0
@@ -134,7 +137,7 @@ def collect(
             entry.kind = "query"
         if entry.runs:
             entry.saved = (
-                entry.hits * (entry.mean or 0.0)
+                (entry.hits + entry.followed) * (entry.mean or 0.0)
                 + entry.verifications * entry.own / entry.runs
                 - entry.verifying
             )
@@ -161,6 +164,8 @@ def _count(stats: list[QueryStats], nodes: list[Node], timeline: Timeline) -> No
         of(node).verifications += n
     for node, n in timeline.adopted.items():
         of(node).adoptions += n
+    for node, n in timeline.followed.items():
+        of(node).followed += n
     for node, n in timeline.reads.items():
         of(node).reads += n
     for access in timeline.accesses:

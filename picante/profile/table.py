@@ -16,6 +16,7 @@ COLUMNS: Final[list[tuple[str, Callable[[QueryStats], str]]]] = [
     ("calls", lambda s: str(s.calls or s.reads)),
     ("hits", lambda s: str(s.hits)),
     ("verified", lambda s: str(s.verifications)),
+    ("followed", lambda s: str(s.followed)),
     ("runs", lambda s: str(s.runs)),
     ("equal", lambda s: str(s.equal)),
     ("failed", lambda s: str(s.failures)),
@@ -27,7 +28,7 @@ COLUMNS: Final[list[tuple[str, Callable[[QueryStats], str]]]] = [
     ("saved", lambda s: "-" if s.saved is None else time_text(s.saved)),
     ("size", lambda s: "-" if s.size is None else bytes_text(s.size)),
 ]
-OPTIONAL: Final = {"failed", "cancelled", "size"}
+OPTIONAL: Final = {"followed", "failed", "cancelled", "size"}
 """Columns that are left out where they say nothing."""
 
 

@@ -38,6 +38,8 @@ class Access:
     verifying: int = 0
     following: int = 0
     waits_since: int = -1
+    follows: bool = False
+    """It is a call that waited for its own query in another task, and has begun no computation of it since."""
 
 
 @dataclass(slots=True)
@@ -96,6 +98,7 @@ class Timeline:
         self.calls: Counter[int] = Counter()
         self.verified: Counter[int] = Counter()
         self.adopted: Counter[int] = Counter()
+        self.followed: Counter[int] = Counter()
         self.reads: Counter[int] = Counter()
         self.edges: Counter[tuple[int, int]] = Counter()
         """(reader, dependency) -> how often it was read."""
@@ -155,6 +158,7 @@ class Timeline:
                     )
                     if stack and isinstance(stack[-1], Access):
                         run.access = stack[-1]
+                        run.access.follows = run.access.follows and node != run.access.node
                     self.runs.append(run)
                     self._running[number] = run
                     stack.append(run)
@@ -177,8 +181,11 @@ class Timeline:
                     run.end = time
                     run.outcome = detail
                 case EventKind.WAIT_BEGIN if number in self._open:
-                    self._open[number].waits_since = time
-                    _take_off(stack, self._open[number])
+                    access = self._open[number]
+                    access.waits_since = time
+                    # A call of a query that is kept goes on in an access of its own; a hop may be for something else.
+                    access.follows |= node == access.node and access.cause != AccessCause.HOP
+                    _take_off(stack, access)
                 case EventKind.WAIT_END if number in self._open:
                     access = self._open[number]
                     if access.waits_since >= 0:
@@ -228,6 +235,7 @@ class Timeline:
         if access is None:
             return
         _take_off(stack, access)
+        self.followed[access.node] += access.follows
         if access.waits_since >= 0:
             access.following += time - access.waits_since
 
