@@ -230,7 +230,7 @@ def test_errors_are_one_line_and_an_exit_code(
     (tmp_path / "text").write_text("no cache")
     assert "it is no cache file" in refused(1, tmp_path / "text")
     (tmp_path / "log").write_bytes(b"picantej" + bytes(24))
-    assert "it is a log" in refused(1, tmp_path / "log")
+    assert "is a log, which has no dependencies" in refused(2, tmp_path / "log")
 
 
 def test_no_damage_gets_as_far_as_a_picture(cache: Path, tmp_path: Path) -> None:

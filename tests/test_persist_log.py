@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import random
 import subprocess
 import sys
@@ -543,8 +544,10 @@ async def test_two_logs_of_one_path_are_refused(path: Path) -> None:
         with pytest.raises(PersistenceError, match="is in use"):
             await manual(second, path).start()
         assert content(path) == cache
-    async with await Log.open(second, path, interval=None):
+    async with await Log.open(second, path, interval=None) as log:
         assert list(state(second)) == ["limit", "a"]
+        assert repr(log) == f"<Log beside {os.fspath(path)!r}, open>"
+    assert repr(log).endswith(", closed>")
 
 
 async def test_a_file_that_is_no_log_is_not_written_over(path: Path) -> None:

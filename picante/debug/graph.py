@@ -106,7 +106,7 @@ class DependencyGraph:
         Raises:
             FileNotFoundError: there is none.
             CacheCorruptError: it is damaged, or no cache file.
-            PersistenceError: the system refuses to read it.
+            PersistenceError: it is a log, or the system refuses to read it.
         """
         from picante.debug.saved import read_graph
 

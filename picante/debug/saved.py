@@ -11,7 +11,7 @@ from typing import Any
 
 import msgpack  # type: ignore[import-untyped]  # ships no types
 
-from picante._core.errors import CacheCorruptError
+from picante._core.errors import CacheCorruptError, PersistenceError
 from picante._core.key import DynKey, Key, QueryKindId
 from picante.debug.names import Names, Sort, one_line
 from picante.persist.files import name_of, read_limited
@@ -71,14 +71,15 @@ def read_graph(
     Raises:
         FileNotFoundError: there is none.
         CacheCorruptError: it is damaged, or no cache file.
-        PersistenceError: the system refuses to read it.
+        PersistenceError: it is a log, or the system refuses to read it.
     """
     data = read_limited(path)
     if data is None:
         raise FileNotFoundError(f"There is no file {os.fsdecode(path)!r}.")
     if data.startswith(LOG_MAGIC):
-        raise _damaged(
-            path, "it is a log, which has no dependencies: give the cache file beside it"
+        raise PersistenceError(
+            f"{name_of(path)!r} is a log, which has no dependencies: give the cache file beside it.",
+            path=name_of(path),
         )
     report, index = check(name_of(path), data)
     if index is None or report.problems:

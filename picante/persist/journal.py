@@ -208,7 +208,7 @@ class JournalWriter:
             try:
                 if try_lock(fd) is False:
                     raise PersistenceError(
-                        f"The journal {os.fsdecode(self.path)!r} is in use: another writer, in this process or another "
+                        f"The log {os.fsdecode(self.path)!r} is in use: another writer, in this process or another "
                         "one, has it open. Close that one first.",
                         path=self.path,
                     )
@@ -233,7 +233,7 @@ class JournalWriter:
                 reason = found.problem or "it is damaged"
             if reason:
                 raise CacheCorruptError(
-                    f"The journal {os.fsdecode(self.path)!r} cannot be continued: {reason}.",
+                    f"The log {os.fsdecode(self.path)!r} cannot be continued: {reason}.",
                     path=self.path,
                     reason=reason,
                 )
@@ -350,7 +350,7 @@ class JournalWriter:
             raise ValueError("The journal is closed.")
         if self._broken is not None:
             raise PersistenceError(
-                f"The journal {os.fsdecode(self.path)!r} takes no more entries, since writing it has failed before "
+                f"The log {os.fsdecode(self.path)!r} takes no more entries, since writing it has failed before "
                 f"({self._broken}). Open it again.",
                 path=self.path,
             ) from self._broken

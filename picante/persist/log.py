@@ -149,6 +149,10 @@ class Log:
         self._name = ""
         self._is_closed = False
 
+    def __repr__(self) -> str:
+        state = "closed" if self._is_closed else "not started" if self._recorder is None else "open"
+        return f"<Log beside {os.fspath(self.path)!r}, {state}>"
+
     # -- beginning and end
 
     @classmethod

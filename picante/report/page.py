@@ -69,7 +69,11 @@ QUERY_COLUMNS: Final[tuple[Column, ...]] = (
     ("waiting", "waiting", "under way, but nothing of it was running"),
     ("following", "following", "waited for the same computation in another task"),
     ("verifying", "verifying", "looked whether its dependencies are as they were"),
-    ("saved", "saved", "an estimate: hits and verifications at the mean cost of a run"),
+    (
+        "saved",
+        "saved",
+        "an estimate: hits, calls that followed another, and verifications at the mean cost of a run",
+    ),
     ("size", "size", "bytes of its memos, where that was asked for"),
 )
 INPUT_COLUMNS: Final[tuple[Column, ...]] = (
