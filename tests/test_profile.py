@@ -912,3 +912,15 @@ async def test_a_profiler_costs_nothing_once_it_has_stopped() -> None:
     with observe(db.runtime, recording, kinds=[EventKind.COMPUTE_BEGIN]):
         await length(db, texts[0])
     assert len(recording) == 0
+
+
+async def test_the_keys_of_an_input_class_are_named_with_it() -> None:
+    @picante.tracked
+    async def called(db: Database, text: Text) -> str:
+        return text.name(db)
+
+    db = Database()
+    with Profiler(db) as profiler:
+        await called(db, Text(db, "new", "x"))
+    [keys] = [each for each in profiler.stats if each.name.endswith(".keys")]
+    assert keys.short == "Text.keys"

@@ -179,7 +179,7 @@ cdef object node_key(Node node):
 cdef str label_of(object kind, object name, object key):
     """The record `key` of the ingredient `name` as a person would write it: line_count('a.md')."""
     path, _, name = name.rpartition(".")
-    if name == "keys" and path:  # of an input class: notes.SourceFile.keys
+    if name == "keys" and path and isinstance(key, int):  # of an input class: notes.SourceFile.keys
         name = f"{path.rpartition('.')[2]}.keys"
     if type(key) is tuple:
         return f"{name}({', '.join([safe_repr(part) for part in key])})"

@@ -94,7 +94,7 @@ class Names:
 
     def name(self, kind: QueryKindId) -> str:
         """The name of an ingredient without its module: `line_count`."""
-        return short(self.full_name(kind))
+        return short(self.full_name(kind), self.sort(kind))
 
     def sort(self, kind: QueryKindId) -> Sort:
         """Whether records of this kind are inputs, interned values, or queries."""
@@ -144,8 +144,6 @@ class Names:
 
     def _interned(self, ingredient: InternedIngredient[Any], name: str, id: Any) -> str:
         """An interned value is called by the value, not by its number."""
-        if name == "keys":  # of an input class: `notes.SourceFile.keys`
-            name = ".".join(one_line(ingredient.name).rsplit(".", 2)[-2:])
         try:
             value = ingredient.get(self._db, id)  # type: ignore[arg-type]  # it is what knows the ingredient
         except Exception:  # the snapshot was closed, or the key names no id
@@ -210,9 +208,12 @@ def presence_label(record: str) -> str:
     return f"the presence of {record}"
 
 
-def short(name: str) -> str:
-    """The last part of a full name."""
-    return name.rpartition(".")[2] or name
+def short(name: str, sort: Sort = "query") -> str:
+    """The last part of a full name; of the keys of an input class, which are interned, `SourceFile.keys`."""
+    path, _, last = name.rpartition(".")
+    if sort == "interned" and last == "keys" and path:
+        return f"{short(path)}.keys"
+    return last or name
 
 
 def one_line(text: str) -> str:

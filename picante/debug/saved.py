@@ -52,8 +52,6 @@ class SavedNames(Names):
             return f"{name}(*)"
         text = self._keys.show(*place)
         if self.sort(record.kind) == "interned":
-            if name == "keys":  # of an input class: `notes.SourceFile.keys`
-                name = ".".join(self.full_name(record.kind).rsplit(".", 2)[-2:])
             return name + text[5:] if text.startswith("Value(") else f"{name}({text})"
         key = record.key.bytes
         if key[:2] == b"\xd7\x07" and key[2:6] == int(record.kind).to_bytes(4, "big"):

@@ -84,8 +84,8 @@ class QueryStats:
 
     @property
     def short(self) -> str:
-        """The last part of the name."""
-        return short(self.name)
+        """The last part of the name; of the keys of an input class `SourceFile.keys`."""
+        return short(self.name, self.kind)
 
 
 @dataclass(slots=True)
