@@ -715,3 +715,22 @@ def test_cache_stats_of_nothing() -> None:
     assert (stats.forward_deps, stats.reverse_deps, stats.total_edges) == (0, 0, 0)
     assert (stats.root_queries, dict(stats.dep_count_histogram)) == (0, {})
     assert stats.format().count("\n") == 3
+
+
+async def test_an_interned_value_is_called_as_its_handle_is() -> None:
+    class Tag(picante.Interned):
+        name: picante.Field[str]
+
+    @picante.tracked
+    async def shouted(db: picante.Database, tag: Tag) -> str:
+        return tag.name(db).upper()
+
+    db = picante.Database()
+    tag = Tag(db, name="it's")
+    await shouted(db, tag)
+    graph = DependencyGraph.from_runtime(db.runtime, db)
+    assert (
+        set(graph.labels)
+        == {repr(tag), f"shouted({tag!r})"}
+        == {'Tag("it\'s")', 'shouted(Tag("it\'s"))'}
+    )

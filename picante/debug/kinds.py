@@ -28,10 +28,7 @@ class _Counted(Names):
         self._counts = counts
 
     def _label(self, record: DynKey) -> str:
-        name = self.name(record.kind)
-        if name == "keys" and self.sort(record.kind) == "interned":  # `notes.SourceFile.keys`
-            name = ".".join(self.full_name(record.kind).rsplit(".", 2)[-2:])
-        return f"{name} ×{self._counts[record.kind]:,}"
+        return f"{self.name(record.kind)} ×{self._counts[record.kind]:,}"
 
 
 def by_query(graph: DependencyGraph) -> tuple[dict[DynKey, tuple[DynKey, ...]], Names]:

@@ -148,7 +148,10 @@ class Names:
             value = ingredient.get(self._db, id)  # type: ignore[arg-type]  # it is what knows the ingredient
         except Exception:  # the snapshot was closed, or the key names no id
             return f"{name}({self._shown(id)})"
-        return f"{name}({self._listed(_parts(value))})"
+        parts = _parts(value)
+        if not _is_record(value) and not name.endswith(".keys"):
+            return f"{name}({self._listed(parts)})"
+        return f"{name}({self._fields(parts)})"
 
     def _shown(self, value: object) -> str:
         """`repr`, with handles looked up in this database: they themselves remember the one that was used last."""
@@ -164,17 +167,26 @@ class Names:
         return _safe_repr(value)
 
     def _record(self, value: object, parts: Iterable[object]) -> str:
+        return f"{label(type(value))}({self._fields(parts)})"
+
+    def _fields(self, parts: Iterable[object]) -> str:
         """Records show their strings in the quotes of the documentation, `SourceFile("a.md")`."""
-        texts = [shown(part) if type(part) is str else self._shown(part) for part in parts]
-        return f"{label(type(value))}({', '.join(texts)})"
+        return ", ".join(
+            [shown(part) if type(part) is str else self._shown(part) for part in parts]
+        )
 
     def _listed(self, values: Iterable[object]) -> str:
         return ", ".join(map(self._shown, values))
 
 
+def _is_record(value: object) -> bool:
+    """Whether it is the value of an Interned class."""
+    return dataclasses.is_dataclass(value) and type(value).__qualname__.endswith(".Value")
+
+
 def _parts(value: Any) -> tuple[object, ...]:
     """The fields of an Interned class's value; any other value is one part."""
-    if dataclasses.is_dataclass(value) and type(value).__qualname__.endswith(".Value"):
+    if _is_record(value):
         return tuple(getattr(value, field.name) for field in dataclasses.fields(value))
     return (value,)
 

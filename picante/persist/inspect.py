@@ -254,8 +254,11 @@ def lines_of(report: CacheReport | LogReport) -> Iterator[str]:
             yield ""
             yield "largest records:"
             width = max(len(f"{each.size:,}") for each in report.largest)
+            interned = {each.name for each in report.sections if each.type == "interned"}
             for each in report.largest:
-                short = each.section.rpartition(".")[2]
+                path, _, short = each.section.rpartition(".")
+                if short == "keys" and each.section in interned:  # of an input class
+                    short = f"{path.rpartition('.')[2]}.keys"
                 yield f"  {each.size:>{width},}  {short} {each.key}"
         yield ""
     if not report.problems:
