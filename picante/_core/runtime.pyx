@@ -151,9 +151,10 @@ cdef class Runtime:
                 self.view.snapshots = self.next
             if self.next != NULL:
                 (<Runtime> self.next).previous = self.previous
-            raised, self.raised = self.raised, None
-            if raised is not None:
-                leave_to_others(self.store, self.view, raised)
+            if self.raised is not None:
+                leave_to_others(self.store, self.view, self.raised)
+                if self.view.users == 1:  # else queries may go on
+                    self.raised = None
             leave_view(self.store, self.view)
 
     # -- events
