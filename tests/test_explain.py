@@ -987,7 +987,9 @@ def follow_a_random_program(seed: int) -> None:
                 assert found.reason == "failed"
             else:
                 assert found.reason == "differs"
-                assert found.cause is not None
+                if found.cause is None:  # what has read a failure runs again, whatever differs
+                    assert any(fails[j] for j in range(8) if f"query({j})" in done[-2][1])
+                    continue
                 assert found.trail[0].item == found.cause
                 before_that, now_reads = done[-2][1], done[-1][1]
                 assert before_that[found.cause.label] != now_reads[found.cause.label]
