@@ -233,6 +233,21 @@ async def test_what_a_query_reads_outside_is_not_taken_for_what_it_was(path: Pat
         WORLD["factor"] = 1
 
 
+async def test_a_log_that_is_opened_by_a_database_in_use_loses_no_change(path: Path) -> None:
+    db = Database()
+    for n in range(5):
+        Page(db, "a", "x" * n, None)
+    async with manual(db, path):
+        pass
+    used = Database()
+    assert await total(used) == 0  # it has a memo, so a load is one more revision of its own
+    async with await Log.open(used, path, sync=False, interval=None, compact_at=None):
+        Page(used, "b", "text", None)
+    found = await recovered(path)
+    assert state(found) == state(used)
+    assert await total(found) == 8
+
+
 async def test_recovering_twice_comes_to_the_same(path: Path) -> None:
     chance = random.Random(1)
     db = Database()

@@ -117,6 +117,10 @@ async def _recover(
     if found is None:
         await in_thread(lambda: warn_of_other_logs(name, index.file_id))
         return True
+    if db.runtime.current_revision < index.revision:
+        # It was in use, and so went on counting from its own. What is not newer than the file counts as part of it, so
+        # changes that are logged from now on must be.
+        db.runtime.set_current_revision(index.revision)
     slices = Slices()
     for entry in found.entries:
         if entry.revision > index.revision - bool(entry.memos):
