@@ -1054,6 +1054,10 @@ async def test_a_limited_database_saves_what_it_has_and_loads_what_fits(tmp_path
     for key in range(20):
         assert await query.get(other, key) == str(key) * 100
     assert 14 <= len(ran) <= 19
+    db, query, _ = make(None)
+    await db.load(path)
+    db.runtime.limits.max_bytes = 1000  # where nothing is decoded yet
+    assert 1 <= db.runtime.limits.n_memos <= 10
     # Loaded values count as what they take in the file, and from their first use on as what they take.
     db, query, _ = make(None)
     db.runtime.limits.max_bytes = 1 << 20

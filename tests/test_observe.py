@@ -700,6 +700,43 @@ async def test_the_query_in_whose_context_one_is_has_a_name(db: Database) -> Non
     assert names == [None, "outer(3)", "outer(3)", "outer(3)"]
 
 
+async def test_edges_that_were_passed_before_anybody_observed_are_not_told() -> None:
+    """The query has fewer by the time when somebody observes."""
+    world = oracle.World()
+    text = world.input()
+    for key in range(12):
+        text.set(world, key, 0)
+
+    @world.query
+    async def waits(db: Any, key: None) -> int:
+        if text.get(db, 10):
+            await world.gates.wait()
+        return 0
+
+    @world.query
+    async def top(db: Any, key: None) -> int:
+        if text.get(db, 0):
+            return 1
+        for each in range(1, 9):
+            text.get(db, each)
+        return await waits.get(db, None)
+
+    await top.get(world, None)
+    snapshot = await picante.Snapshot.from_database(world)  # so that walks look twice
+    text.set(world, 10, 1)
+    reader = asyncio.ensure_future(top.get(world, None))
+    await oracle.settle()
+    text.set(world, 0, 1)
+    assert await top.get(world, None) == 1
+    seen: list[Event] = []
+    with observe(world.runtime, seen.append, kinds=EventKind):
+        world.gates.release(0)
+        assert await reader == 0
+    assert EventKind.ACCESS_END in {event.kind for event in seen}
+    assert EventKind.VERIFY_SAME not in {event.kind for event in seen}
+    snapshot.close()
+
+
 @pytest.mark.parametrize("kind", ["usual", "busy", "failing", "giving up", "snapshots and busy"])
 def test_observers_change_nothing_that_random_programs_see(
     kind: str, monkeypatch: pytest.MonkeyPatch

@@ -344,6 +344,8 @@ cdef class Walk:
         level.since = since
         if self.store.observer is not None:
             self.tell_edges(node, level, step)
+        else:
+            level.told = level.edge
         if step == WAIT:
             if (<Table> (<Node> dep).table).link.ingredient == NULL:
                 return EXECUTE  # nobody is left who could bring it up to date
@@ -357,7 +359,7 @@ cdef class Walk:
         cdef uint32_t i
         cdef Observation hub = self.store.observer
         if hub.wanted >> VERIFY_SAME & 1:
-            # While this stood still, unobserved, `node` may have got other edges, and fewer.
+            # Where the database was asked for an ingredient, `node` may have got other edges, and fewer.
             for i in range(level.told, min(level.edge, node.n_edges)):
                 hub.emit(
                     VERIFY_SAME, <PyObject *> node, self.number, 0, self.view.revision, 0, node.edges[i].dep, NULL
