@@ -120,7 +120,7 @@ cdef class Members:
         return 0
 
     cdef bint look_again(self) except -1:
-        """Whether something is missing after all: a limit was set meanwhile. What is there is held on to from now on."""
+        """Whether something is missing: a limit was set meanwhile. What is there is held on to from now on."""
         cdef Node node
         cdef Outcome outcome
         cdef Version known
