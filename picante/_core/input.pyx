@@ -18,8 +18,7 @@ from picante._core.equality cimport outcomes_equal, same
 from picante._core.errors import InputNotFoundError
 from picante._core.frame cimport Frame, current_frame, number_of, record
 from picante._core.ingredient cimport describe_key, init_ingredient, runtime_of, view_for
-from picante._core.key cimport Key
-from picante._core.key import Revision
+from picante._core.key cimport Key, revision
 from picante._core.node cimport (
     ABSENT, OUTCOME, PACKED, PART, VALUE, Table, Version, begin_transition, end_transition, ensure_node, find_node,
     find_version, track,
@@ -103,7 +102,7 @@ cdef class InputIngredient(Ingredient):
         """
         if self.fields and (type(value) is not tuple or len(value) != len(self.fields)):
             raise TypeError(f"A record of {self.name} is a tuple of {len(self.fields)}: {', '.join(self.fields)}.")
-        return Revision(self.write(runtime_of(self, db), key, VALUE, value, None))
+        return revision(self.write(runtime_of(self, db), key, VALUE, value, None))
 
     def set_fields(self, db, key, fields):
         """Set some fields of the record `key`, by position: `{1: "# hello"}`.
@@ -118,7 +117,7 @@ cdef class InputIngredient(Ingredient):
         for position in fields:
             if not 0 <= position < len(self.fields):
                 raise IndexError(f"A record of {self.name} has {len(self.fields)} fields, and none at {position!r}.")
-        return Revision(self.write(runtime, key, VALUE, None, dict(fields)))
+        return revision(self.write(runtime, key, VALUE, None, dict(fields)))
 
     def remove(self, db, key):
         """Remove the input `key`; whether there was one (r[input.remove]). Raises as `set` does."""
@@ -133,7 +132,7 @@ cdef class InputIngredient(Ingredient):
         runtime.check_writable()
         cdef Write write = Write()
         cdef Batch batch = current_batch(self.store)
-        cdef uint64_t revision = 0
+        cdef uint64_t began = 0
         write.ingredient = self
         write.compare = compare_write
         write.slot = self.slot(key)
@@ -143,17 +142,17 @@ cdef class InputIngredient(Ingredient):
         if batch is not None:
             batch.add(write)
             return self.store.present.revision
-        while revision == 0:
+        while began == 0:
             if not write.compare(write):
-                revision = write.replaces
+                began = write.replaces
                 if self.store.observer is not None:
                     tell_same(self.store, write)
                 break
-            revision = runtime.commit([write])
+            began = runtime.commit([write])
         write.slot = None  # it may be of no use to anybody any more
         if self.store.idle:
             sweep(self.store)
-        return revision
+        return began
 
     # -- reading
 
