@@ -45,18 +45,21 @@ cdef bint commit(Store store, Frame frame, uint32_t outcome, object value) excep
 
 cdef bint commit_as(Store store, Frame frame, uint32_t outcome, object value, uint64_t name) except -1:
     """The same for an outcome that has a name."""
-    cdef list trash = []  # dropped after the transition
     cdef Node node = frame.node
+    cdef object _before  # what it held is dropped after the transition, and so is what must make room
+    cdef list trash
     cdef bint collecting, is_new
     cdef uint64_t size = 0
     if outcome == VALUE and is_limited(<PyObject *> store, <PyObject *> node):
         size = size_of(store, node, value)
     collecting = begin_transition()
     try:
-        is_new = _place(store, frame, outcome, value, name, trash)
+        _before = node.value
+        is_new = _place(store, frame, outcome, value, name)
         if is_limited(<PyObject *> store, <PyObject *> node):
             if node.flags & VALUE and node.value is value:
                 count_memo(store, node, size)
+            trash = []
             make_room(store, node, trash)
         return is_new
     finally:
@@ -94,7 +97,7 @@ cdef bint _equals(object eq, object known, object value) except -1:
     return known is not UNREADABLE and outcomes_equal(eq, known, value)
 
 
-cdef bint _place(Store store, Frame frame, uint32_t outcome, object value, uint64_t name, list trash) except -1:
+cdef bint _place(Store store, Frame frame, uint32_t outcome, object value, uint64_t name) except -1:
     """Put the outcome where it belongs (in a transition); whether it is another than there was."""
     cdef Node node = frame.node
     cdef uint64_t revision = frame.view.revision, since, until
@@ -104,7 +107,6 @@ cdef bint _place(Store store, Frame frame, uint32_t outcome, object value, uint6
     cdef Edge *edges
     cdef Outcome known
     if outcome_at(node, frame.view, &known):
-        trash.append(value)
         return False
     if was_evicted and outcome == VALUE and name_holds_at(node, revision):
         name = node.changed_at  # what was evicted has been computed once more, from the same outcomes
@@ -145,7 +147,6 @@ cdef bint _place(Store store, Frame frame, uint32_t outcome, object value, uint6
     node.turned = ran if is_new else turned
     node.ran_at = revision
     track(node)  # an adopted outcome comes without a frame
-    trash.append(node.value)
     node.value = value
     node.flags = outcome if clean else outcome | MARKED
     node.changed_at = name
