@@ -182,7 +182,8 @@ cdef int _grow(Frame frame) except -1:
 
 cdef inline uint32_t _slot(Frame frame, Node node) noexcept:
     cdef uint64_t address = <size_t> <PyObject *> node
-    return <uint32_t> ((address * 0x9E3779B97F4A7C15ULL) >> 32) & frame.index_mask
+    # Nodes stand side by side in memory, and it is the highest bits of the product that spread these most evenly.
+    return <uint32_t> (((address * 0x9E3779B97F4A7C15ULL) >> 32) * (<uint64_t> frame.index_mask + 1) >> 32)
 
 
 cdef uint32_t _position(Frame frame, Node node, uint32_t n) noexcept:
