@@ -103,6 +103,7 @@ class Snapshot(_Base):
 
 _making = threading.RLock()  # reentrant: making a class runs code of its metaclass
 _made_for_static: dict[type, Any] = {}  # classes that take no attributes; they live for ever
+_slots_of_static: dict[type, tuple[types.MemberDescriptorType, ...]] = {}
 
 
 def snapshot_class(cls: type) -> Any:
@@ -149,12 +150,10 @@ def made_for_databases(cls: type) -> type:
 
 def new_object(cls: type) -> Any:
     """An empty instance: no `__new__` and no `__init__` of the user's is called."""
-    native = (
-        base
-        for base in cls.__mro__
-        if isinstance(vars(base).get("__new__"), types.BuiltinMethodType)
-    )
-    new: Any = vars(next(native))["__new__"]
+    for base in cls.__mro__:
+        new: Any = base.__dict__.get("__new__")
+        if isinstance(new, types.BuiltinMethodType):
+            break
     return new(cls)
 
 
@@ -163,14 +162,31 @@ def copy_attributes(db: object, snap: object) -> None:
 
     Without the runtime, and without what the database has derived from itself and keeps (`functools.cached_property`).
     """
-    for base in type(db).__mro__:
-        for member in vars(base).values():
-            if isinstance(member, types.MemberDescriptorType) and not issubclass(base, Snapshot):
-                try:
-                    member.__set__(snap, member.__get__(db))
-                except (AttributeError, TypeError):  # a slot that is empty, or that is read-only
-                    pass
+    for slot in _slots_of(type(db)):
+        try:
+            slot.__set__(snap, slot.__get__(db))
+        except (AttributeError, TypeError):  # a slot that is empty, or that is read-only
+            pass
     for name, value in getattr(db, "__dict__", {}).items():
         derived = isinstance(getattr(type(db), name, None), functools.cached_property)
         if name != "runtime" and not derived:
             snap.__dict__[name] = value
+
+
+def _slots_of(cls: type) -> tuple[types.MemberDescriptorType, ...]:
+    """The slots of `cls` and its bases; looked for once, for slots are there when a class is made, or never."""
+    slots: tuple[types.MemberDescriptorType, ...] | None
+    slots = cls.__dict__.get("_picante_slots", _slots_of_static.get(cls))
+    if slots is None:
+        slots = tuple(
+            member
+            for base in cls.__mro__
+            if not issubclass(base, Snapshot)
+            for member in vars(base).values()
+            if isinstance(member, types.MemberDescriptorType)
+        )
+        try:
+            type.__setattr__(cls, "_picante_slots", slots)
+        except TypeError:
+            _slots_of_static[cls] = slots
+    return slots
