@@ -322,10 +322,10 @@ class ValueClass:
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
+        self.attribute = f"_{name.lower()}_class"  # where it stands in the class that it belongs to
 
     def __get__(self, instance: object, owner: Any) -> Any:
-        attribute = f"_{self.name.lower()}_class"
-        made = owner.__dict__.get(attribute)
+        made = owner.__dict__.get(self.attribute)
         if made is None:
             made = dataclasses.make_dataclass(
                 self.name,
@@ -342,7 +342,7 @@ class ValueClass:
                 },
             )
             made.__module__ = owner.__module__
-            setattr(owner, attribute, made)
+            setattr(owner, self.attribute, made)
         return made
 
 
@@ -385,28 +385,33 @@ def _functions_in(value: Any) -> Iterator[Any]:
 def bind(cls: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, list[Any]]:
     """The database and one value for each field, as a call gives them."""
     specs: tuple[Spec, ...] = cls._fields
-    name = label(cls)
     if args:
         db, *values = args
     elif "db" in kwargs:
         db, values = kwargs.pop("db"), []
     else:
         raise TypeError(
-            f"{name}() was called without a database, which is its first argument: `{usage(cls)}`."
+            f"{label(cls)}() was called without a database, which is its first argument: "
+            f"`{usage(cls)}`."
         )
     if len(values) > len(specs):
         raise TypeError(
-            f"{name}() has {len(specs)} fields, but was given {len(values)} values: `{usage(cls)}`."
+            f"{label(cls)}() has {len(specs)} fields, but was given {len(values)} values: "
+            f"`{usage(cls)}`."
         )
-    for spec in specs[: len(values)]:
-        if spec.name in kwargs:
-            raise TypeError(f"{name}() was given `{spec.name}` twice: by position and by name.")
-    missing = []
-    for spec in specs[len(values) :]:
-        value = kwargs.pop(spec.name, spec.default)
-        if value is MISSING:
-            missing.append(spec.name)
-        values.append(value)
+    if kwargs:
+        for spec in specs[: len(values)]:
+            if spec.name in kwargs:
+                raise TypeError(
+                    f"{label(cls)}() was given `{spec.name}` twice: by position and by name."
+                )
+    missing: list[str] = []
+    if len(values) < len(specs):
+        for spec in specs[len(values) :]:
+            value = kwargs.pop(spec.name, spec.default)
+            if value is MISSING:
+                missing.append(spec.name)
+            values.append(value)
     if kwargs:
         raise unknown_field(cls, next(iter(kwargs)), [spec.name for spec in specs])
     if missing:

@@ -162,15 +162,17 @@ class Input(Record, metaclass=RecordType, root=True):
             TypeError: there is no such field, or it is a key field.
         """
         cls = type(self)
-        for name in fields:
-            if name in cls._key_names:
-                raise TypeError(
-                    f"{label(cls)}.{name} is a key field, which never changes: "
-                    f"call `{usage(cls)}` for a record with another key."
-                )
-            if name not in cls._data_names:
-                raise unknown_field(cls, name, cls._data_names)
-        values = {cls._data_names.index(name): value for name, value in fields.items()}
+        names = cls._data_names
+        values = {}
+        for name, value in fields.items():
+            if name not in names:
+                if name in cls._key_names:
+                    raise TypeError(
+                        f"{label(cls)}.{name} is a key field, which never changes: "
+                        f"call `{usage(cls)}` for a record with another key."
+                    )
+                raise unknown_field(cls, name, names)
+            values[names.index(name)] = value
         revision: Revision = cls._data.find(db).set_fields(db, self, values)
         return revision
 
