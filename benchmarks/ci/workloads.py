@@ -351,6 +351,38 @@ async def intern(n: int) -> Run:
     return run
 
 
+class Word(picante.Interned):
+    text: picante.Field[str]
+
+
+@workload("value", 500)
+async def intern_again(n: int) -> Run:
+    """Values that are there, by the class of the record."""
+    db, keys = picante.Database(), names(50)
+
+    async def run() -> None:
+        for _ in range(n // len(keys)):
+            for key in keys:
+                Word(db, text=key)
+
+    await run()
+    return run
+
+
+@workload("set", 500)
+async def set_field(n: int) -> Run:
+    """A field of a record that nothing reads."""
+    db, texts = picante.Database(), names(50)
+    file = File(db, "src/module.py", "import os")
+
+    async def run() -> None:
+        for _ in range(n // len(texts)):
+            for text in texts:
+                file.set(db, content=text)
+
+    return run
+
+
 @workload("snapshot", 200)
 async def snapshot(n: int) -> Run:
     db, _ = await filled(names(100))
