@@ -272,10 +272,8 @@ cdef class Fetch:
         self.state = ENDED
         runtime = runtime_of(ingredient, self.db)
         frame = current_frame()
-        node = find_node(ingredient.table, self.key)
-        if node is None:
-            node = ensure_node(ingredient.table, self.key)
-        elif node.flags & (PACKED | UNVISITED):
+        node = ensure_node(ingredient.table, self.key)
+        if node.flags & (PACKED | UNVISITED):
             prepare(runtime.store, node)
         view = view_for(ingredient, runtime, frame)  # last: encoding a key may run anything
         if outcome_at(node, view, &outcome) or self.touches and name_at(node, view, &outcome):
