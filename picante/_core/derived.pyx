@@ -26,6 +26,7 @@ from picante._core.failure cimport Raised, raised_by, take_failure
 from picante._core.frame cimport current_frame, frame_var, n_running, number_of, record
 from picante._core.ingredient cimport describe, init_ingredient, picante_referent, runtime_of, view_for
 from picante._core.key cimport Key, is_plain_key, new_dep
+from picante._core.key cimport revision as new_revision
 from picante._core.key import Revision
 from picante._core.map cimport map_keys
 from picante._core.node cimport (
@@ -328,7 +329,7 @@ cdef class Fetch:
             picante_raise((<Raised> value).error, (<Raised> value).traceback)
             return PYGEN_ERROR
         if self.touches:
-            value = Touch(Revision(changed_at))
+            value = Touch(new_revision(changed_at))
         else:
             value = opened(value)
         Py_INCREF(value)

@@ -19,6 +19,7 @@ from picante._core.events import (
 from picante._core.frame cimport OUTSIDE, Frame, current_frame, read_outside
 from picante._core.graph cimport all_nodes, dates_from, dependents_of, deps_at, end_at, identity_of
 from picante._core.key cimport Dep, DynKey
+from picante._core.key cimport revision as new_revision
 from picante._core.key import Revision
 from picante._core.node cimport (
     ABSENT, EVICTED, FAILED, MARKED, PART, UNLINKED, VALUE, Table, begin_transition, collect_dependents, drop_edges,
@@ -69,7 +70,7 @@ cdef class Runtime:
     @property
     def current_revision(self):
         """The `Revision` that a read which begins now sees (r[revision.type])."""
-        return Revision(self.store.present.revision if self.view is None else self.view.revision)
+        return new_revision(self.store.present.revision if self.view is None else self.view.revision)
 
     @property
     def limits(self):
@@ -84,7 +85,7 @@ cdef class Runtime:
         Memos stay valid; only failures end with their revision.
         """
         self.check_writable()
-        return Revision(self.commit(None))
+        return new_revision(self.commit(None))
 
     def set_current_revision(self, revision):
         """Go forward to `revision`; meant for restoring a cache (r[revision.set]).
@@ -248,7 +249,7 @@ cdef class Runtime:
 
     def _announce(self, uint64_t number, list writes, list invalidated):
         """Tell subscribers of a change, in order (r[event.types])."""
-        revision = Revision(number)
+        revision = new_revision(number)
         self.hub.publish_revision(revision)
         if invalidated is None and not self.hub.has_event_receivers:
             return
@@ -487,5 +488,5 @@ cdef int emit_query_changed(Runtime runtime, Node node, uint64_t changed_at) exc
     """Tell subscribers of a new outcome (r[event.query-changed-cutoff]: the caller saw that it is new)."""
     if runtime.has_event_receivers():
         kind, key = identity_of(node)
-        runtime.hub.emit(QueryChanged(kind, key.hash, key, Revision(changed_at), runtime.current_revision))
+        runtime.hub.emit(QueryChanged(kind, key.hash, key, new_revision(changed_at), runtime.current_revision))
     return 0
