@@ -4,6 +4,7 @@ Accesses that overlap are in `test_views`, what can go wrong with a cell is in `
 """
 
 import asyncio
+import gc
 import pickle
 from typing import Any
 
@@ -13,12 +14,14 @@ from picante import (
     CycleError,
     DerivedIngredient,
     EncodeError,
+    InputIngredient,
     InputNotFoundError,
     InternIdNotFoundError,
     Key,
     PicanteError,
     QueryPoisonedError,
     Ready,
+    Runtime,
     Touch,
     Vacant,
 )
@@ -427,3 +430,31 @@ async def test_two_databases_share_no_memos() -> None:
         assert await query.get(db, "a") == "a"
     assert len(made) == 2
     assert made[0] is not made[1]
+
+
+async def test_the_value_before_is_dropped_where_any_code_may_run() -> (
+    None
+):  # r[revision.early-cutoff]
+    enabled: list[bool] = []
+
+    class Mortal:
+        def __del__(self) -> None:
+            enabled.append(gc.isenabled())  # it is not within a transition
+
+    class Db:
+        def __init__(self) -> None:
+            self.runtime = Runtime()
+
+    db = Db()
+    text: InputIngredient[str, int] = InputIngredient(1, "Text")
+    text.set(db, "a", 1)
+
+    async def compute(db: Db, key: str) -> Mortal:
+        text.get(db, key)
+        return Mortal()
+
+    query = DerivedIngredient(2, "Query", compute)
+    await query.get(db, "a")
+    text.set(db, "a", 2)
+    await query.get(db, "a")
+    assert enabled == [True]
