@@ -90,7 +90,7 @@ def machine() -> dict[str, Any]:
     """Where and with what this was measured."""
     return {
         "python": sys.version.split()[0],
-        "platform": platform.platform(),
+        "platform": " ".join((platform.system(), platform.machine(), *platform.libc_ver())),
         "cpu": _cpu(),
         "cpus": os.cpu_count(),
         "load": os.getloadavg()[0],

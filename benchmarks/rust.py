@@ -40,10 +40,10 @@ import argparse
 import json
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def measure(rounds: int | None = None) -> dict[str, Any] | None:
     if cargo is None:
         skipped("cargo is not installed")
         return None
-    command = [cargo, "build", "--release", "--locked", "--target-dir", str(TARGET)]
+    command = [cargo, "build", "--release", "--target-dir", str(TARGET)]
     built = _run(command)
     if built.returncode:
         skipped(f"cargo could not build it: {_reason(built.stderr)}")
@@ -71,16 +71,20 @@ def measure(rounds: int | None = None) -> dict[str, Any] | None:
         return None
     return {
         "machine": {"system": platform.system(), "architecture": platform.machine()},
-        "versions": {"rustc": _rustc(), **locked()},
+        "versions": {"rustc": _rustc(), **pinned()},
         **json.loads(ran.stdout),
     }
 
 
-def locked() -> dict[str, str]:
-    """The versions of the libraries, from the lock file."""
-    text = (PROJECT / "Cargo.lock").read_text()
-    found = dict(re.findall(r'name = "([^"]+)"\nversion = "([^"]+)"', text))
-    return {name: found[name] for name in LIBRARIES}
+def pinned() -> dict[str, str]:
+    """The versions of the libraries, which the manifest fixes."""
+    dependencies = tomllib.loads((PROJECT / "Cargo.toml").read_text())["dependencies"]
+    found = {}
+    for name in LIBRARIES:
+        given = dependencies[name]
+        version: str = given if isinstance(given, str) else given["version"]
+        found[name] = version.removeprefix("=")
+    return found
 
 
 def _rustc() -> str | None:
