@@ -91,8 +91,6 @@ cdef int _forget(Store store, Node node, Failure failure) except -1:
             mark_from(store, node, until)
             store.idle += read_by(node)
             drop_edges(node)
-            if node in store.failed:
-                store.failed.remove(node)
             release_slot(node)
             node.flags = 0
             node.value = None

@@ -176,6 +176,8 @@ cdef uint64_t advance(Store store, uint64_t revision, list trash) except? 0:
                 mark_from(store, node, until)
             if node.flags & FAILED and node.slot == NULL:
                 admit(store, node, FAILURE_SIZE)  # its revision is over, so from here on it may be evicted
+            elif not node.flags & FAILED and may_be_idle(node):
+                store.idle.append(node)  # what it raised is gone
     return until
 
 
