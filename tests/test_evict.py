@@ -110,7 +110,7 @@ def test_random_programs_with_limits_agree_with_an_evaluation_from_scratch(name:
     check(range(100), KINDS[name], Setting(Limited))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("block", range(5))
 @pytest.mark.parametrize("name", KINDS)
 def test_many_random_programs_with_limits_agree_with_an_evaluation_from_scratch(
@@ -130,7 +130,7 @@ def test_random_orders_of_random_cases_with_limits() -> None:
     check_cases(range(16), 4, limited=True)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("block", range(4))
 def test_many_random_orders_of_random_cases_with_limits(block: int) -> None:
     check_cases(range(1000 * (block + 1), 1000 * (block + 1) + 400), 20, limited=True)
@@ -150,7 +150,7 @@ def test_what_was_valid_in_a_snapshot_stays_so_whatever_is_evicted(flavour: str)
     run_programs(range(60), replace(FLAVOURS[flavour], n_actions=40))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("block", range(3))
 @pytest.mark.parametrize("flavour", ["in order", "side by side", "kept"])
 def test_many_random_programs_with_snapshots_and_limits(flavour: str, block: int) -> None:

@@ -30,8 +30,13 @@ cdef bint adopt(Runtime runtime, Walk walk, Node node) except -1:
     cdef bint is_new
     if walk.levels[walk.depth - 1].lost:
         return False
-    cdef list candidates = [] if node.history is None else node.history[::-1]
-    cdef Version completed = completed_result(store, node)
+    cdef list candidates = []
+    cdef Version completed
+    if node.history is not None:
+        # Not a slice: making its list may collect garbage, whose finalizers may shorten the history meanwhile.
+        candidates.extend(node.history)
+        candidates.reverse()
+    completed = completed_result(store, node)
     if completed is not None:
         candidates.append(completed)
     for version in candidates:

@@ -196,6 +196,9 @@ async def _map(Ingredient ingredient, db, keys, limit):
             members.launch()
             try:
                 await members.finished
+            except GeneratorExit:  # closed: nothing can be awaited any more
+                members.cancel()
+                raise
             except BaseException:
                 members.cancel()
                 while members.running:
