@@ -14,38 +14,9 @@ from picante import CacheCorruptError
 from picante.__main__ import main
 from picante.debug import DependencyGraph
 from picante.persist.format import Index, SectionInfo, checksum_of, write_file
+from tests.pages import Page, Strict, Words, count, total, words
 
 ROOT = Path(__file__).parents[1]
-
-
-class Page(picante.Input):
-    path: picante.KeyField[str]
-    text: picante.Field[str]
-
-
-class Strict(picante.Singleton):
-    on: picante.Field[bool]
-
-
-class Words(picante.Interned):
-    words: picante.Field[tuple[str, ...]]
-
-
-@picante.tracked
-async def words(db: picante.Database, page: Page) -> Words:
-    return Words(db, words=tuple(page.text(db).split()))
-
-
-@picante.tracked
-async def count(db: picante.Database, page: Page, least: int) -> int:
-    found = await words(db, page)
-    return sum(len(word) >= least for word in found.words(db))
-
-
-@picante.tracked
-async def total(db: picante.Database) -> int:
-    least = 3 if Strict.on(db) else 1
-    return sum([await count(db, page, least) for page in Page.all(db)])
 
 
 @picante.tracked
@@ -168,7 +139,7 @@ def test_selections_narrow_it_down(cache: Path, capsys: pytest.CaptureFixture[st
     assert labels(capsys, cache, "--reaching", "Page('1.md')", "--depth", 2, "--query", "c*") == {
         "count(Page('1.md'), 3)"
     }
-    assert labels(capsys, cache, "--query", "words", "--query", "*.test_commands.total") == {
+    assert labels(capsys, cache, "--query", "words", "--query", "*.pages.total") == {
         "words(Page('0.md'))",
         "words(Page('1.md'))",
         "total()",

@@ -18,41 +18,12 @@ from picante import Dep, DynKey, ForeignDatabaseError, InputIngredient, Key, Run
 from picante.debug import CacheStats, DependencyGraph, Names
 from picante.debug.layout import layered
 from picante.debug.names import cells, one_line, shortened
-
-
-class Page(picante.Input):
-    path: picante.KeyField[str]
-    text: picante.Field[str]
-
-
-class Config(picante.Singleton):
-    strict: picante.Field[bool]
-
-
-class Words(picante.Interned):
-    words: picante.Field[tuple[str, ...]]
-
-
-@picante.tracked
-async def words(db: picante.Database, page: Page) -> Words:
-    return Words(db, words=tuple(page.text(db).split()))
-
-
-@picante.tracked
-async def count(db: picante.Database, page: Page, least: int) -> int:
-    found = await words(db, page)
-    return sum(len(word) >= least for word in found.words(db))
-
-
-@picante.tracked
-async def total(db: picante.Database) -> int:
-    least = 3 if Config.strict(db) else 1
-    return sum([await count(db, page, least) for page in Page.all(db)])
+from tests.pages import Page, Strict, count, total, words
 
 
 async def checked() -> picante.Database:
     db = picante.Database()
-    Config.set(db, strict=True)
+    Strict.set(db, on=True)
     Page(db, path="a.md", text="one two")
     Page(db, path="b.md", text="to three")
     assert await total(db) == 3
@@ -79,7 +50,7 @@ async def test_a_picture_shows_who_read_what() -> None:
     db = await checked()
     graph = DependencyGraph.from_runtime(db.runtime, db)
     labelled = {(graph.label(a), graph.label(b)) for a, b in graph.edges}
-    assert ("total()", "Config()") in labelled
+    assert ("total()", "Strict()") in labelled
     assert ("total()", "Page(*)") in labelled
     assert ("total()", 'count(Page("a.md"), 3)') in labelled
     assert ('count(Page("a.md"), 3)', "Words(('one', 'two'))") in labelled
@@ -100,10 +71,10 @@ async def test_a_root_reads_nothing_and_a_leaf_is_read_by_nobody() -> None:
     graph = DependencyGraph.from_runtime(db.runtime, db)
     assert [graph.label(each) for each in graph.leaf_queries()] == ["total()"]
     assert sorted(map(graph.label, graph.root_queries())) == [
-        "Config()",
         'Page("a.md")',
         'Page("b.md")',
         "Page(*)",
+        "Strict()",
         "Words(('one', 'two'))",
         "Words(('to', 'three'))",
     ]
