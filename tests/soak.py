@@ -451,13 +451,18 @@ class Soak:
         shared_cache.clear()
         last = max(self.states)
         self.states = {last: self.states[last]}
-        for name in FUNCTIONS:  # everything present once, so that what is there is always the same
-            for key in range(N_CELLS + 4):
-                asyncio.run(self.answer(name, self.db, key))
+        asyncio.run(self.answer_all())
+        sys._clear_type_cache()  # it keeps each name that was looked up, also those made by asyncio's reprs
         gc.collect()
         self.values = collections.deque(ref for ref in self.values if ref() is not None)
         self.blocks.append(sys.getallocatedblocks())
         self.live.append(len(self.values))
+
+    async def answer_all(self) -> None:
+        """Have everything present once, so that what is there is always the same."""
+        for name in FUNCTIONS:
+            for key in range(N_CELLS + 4):
+                await self.answer(name, self.db, key)
 
     def check_memory(self) -> None:
         n_cells = len(FUNCTIONS) * (N_CELLS + 8)

@@ -860,6 +860,21 @@ async def test_a_failure_does_not_keep_the_snapshot_of_whoever_caught_it(world: 
         await failing.get(world, "a")
 
 
+async def test_a_closed_snapshot_keeps_no_failure_while_others_are_open(world: World) -> None:
+    text, failing = failing_with(world)
+    text.set(world, "a", 1)
+    closed, dropped, opened = [await taken(world) for _ in range(3)]
+    text.set(world, "a", 2)
+    await error_of(failing, dropped, "a")
+    await error_of(failing, closed, "a")
+    ref = weakref.ref(dropped)
+    closed.close()
+    del dropped
+    opened.close()
+    gc.collect()
+    assert ref() is None
+
+
 async def test_what_a_dropped_snapshot_raised_is_still_what_the_others_get(world: World) -> None:
     text, failing = failing_with(world)
     text.set(world, "a", 1)
@@ -934,6 +949,111 @@ async def test_what_has_read_a_failure_that_is_gone_runs_again_at_the_next_revis
     assert await flaky.get(world, 1) == "well"
     text.set(world, "b", 2)
     assert await reader.get(world, 1) == "well"
+
+
+async def error_of(query: Any, db: Any, key: Any) -> BaseException:
+    try:
+        await query.get(db, key)
+    except ValueError as error:
+        return error
+    raise AssertionError(f"{query} did not fail")
+
+
+@pytest.mark.parametrize("taken_when", ["before it failed", "after it failed"])
+@pytest.mark.parametrize("asked_when", ["before the change", "after the change"])
+@pytest.mark.parametrize("asked", ["itself", "by a query"])
+async def test_a_failure_of_the_database_does_not_keep_a_snapshot_that_raised_it(
+    world: World, taken_when: str, asked_when: str, asked: str
+) -> None:
+    text, failing = failing_with(world)
+
+    @world.query
+    async def outer(db: Any, key: Any) -> Any:
+        return await failing.get(db, key)
+
+    query = outer if asked == "by a query" else failing
+    text.set(world, "a", 1)
+    if taken_when == "before it failed":
+        snap = await taken(world)
+    ids = {id(await error_of(query, world, "a"))}
+    if taken_when == "after it failed":
+        snap = await taken(world)
+    ref = weakref.ref(snap)
+    ran = world.took()
+    if asked_when == "before the change":
+        ids.add(id(await error_of(query, snap, "a")))
+    text.set(world, "a", 2)
+    ids.add(id(await error_of(query, snap, "a")))
+    assert len(ids) == 1
+    assert world.took() == []  # what was its outcome when the snapshot was taken is a hit
+    del snap
+    gc.collect()
+    assert ref() is None
+    assert str(await error_of(query, world, "a")) == "2"
+    assert world.took() == ran
+
+
+@pytest.mark.parametrize("how", ["close", "drop"])
+async def test_a_failure_that_was_read_before_a_snapshot_raised_it_does_not_keep_the_snapshot(
+    world: World, how: str
+) -> None:
+    text, failing = failing_with(world)
+
+    @world.query
+    async def slow(db: Any, key: Any) -> Any:
+        try:
+            await failing.get(db, key)
+        except ValueError as error:
+            await world.gates.wait()
+            raise error from None
+
+    text.set(world, "a", 1)
+    running = await started(slow.get(world, "a"))
+    snap = await taken(world)
+    ref = weakref.ref(snap)
+    await error_of(failing, snap, "a")
+    if how == "close":
+        snap.close()
+    del snap
+    gc.collect()
+    world.gates.release(0)
+    with pytest.raises(ValueError, match="1"):
+        await running
+    del running
+    await settle()  # the event loop has just handed it over
+    world.runtime.bump_revision()
+    gc.collect()
+    assert ref() is None
+
+
+async def test_a_failure_of_a_reader_of_the_past_does_not_keep_a_snapshot_of_that_time(
+    world: World,
+) -> None:
+    text = world.input()
+
+    @world.query
+    async def slow(db: Any, key: Any) -> Any:
+        found = text.get(db, key)
+        await world.gates.wait()
+        raise ValueError(found)
+
+    text.set(world, "a", 1)
+    running = await started(slow.get(world, "a"))
+    snap = await taken(world)
+    ref = weakref.ref(snap)
+    text.set(world, "a", 2)
+    world.gates.release(0)
+    with pytest.raises(ValueError, match="1"):
+        await running
+    del running
+    world.took()
+    assert str(await error_of(slow, snap, "a")) == "1"
+    assert world.took() == []
+    del snap
+    await settle()
+    world.runtime.bump_revision()  # until then the database, which was given it, too, has it
+    gc.collect()
+    assert ref() is None
 
 
 # -- the graph and the events

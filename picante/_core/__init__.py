@@ -41,6 +41,8 @@ A module may import and ``cimport`` only what stands above it:
 ``recording``   observed events in compact form, and what they are about
 ``observe``     telling those who observe a database what happens in it
 ``store``       revisions, views, and which old outcomes are kept for whom
+``outcome``     what a node is known to have as of a view
+``raised``      what queries have raised, and whose it is
 ``sharing``     what snapshots have computed, for later readers; who belongs together
 ``packed``      loaded values that are not decoded yet
 ``evict``       bounded memory: which memos go, and what is left of them
@@ -54,10 +56,9 @@ A module may import and ``cimport`` only what stands above it:
 ``batch``       several changes as one revision
 ``input``       ingredients that are set from outside
 ``interned``    ingredients that give equal values one small id
-``outcome``     what a node is known to have as of a view
 ``verify``      is a marked memo still good? The walk over dependencies
 ``reasons``     why a query runs
-``failure``     what a query has raised, and whose it is
+``failure``     what it means that a query has raised something
 ``commit``      the end of a computation: early cutoff, the place of its outcome
 ``adopt``       an earlier result whose dependencies are as they were then
 ``hop``         tasks in which the work of a driver goes on

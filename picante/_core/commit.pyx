@@ -17,7 +17,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from picante._core.equality cimport outcomes_equal
 from picante._core.evict cimport count_memo, make_room, size_of
-from picante._core.failure cimport new_failure, restore_traceback
+from picante._core.failure cimport new_failure
 from picante._core.ingredient cimport Ingredient
 from picante._core.node cimport (
     AFRESH, EVICTED, FAILED, MARKED, NO_OUTCOME, NOWHERE, PART, UNLINKED, VALUE, Edge, Version, begin_transition,
@@ -25,6 +25,7 @@ from picante._core.node cimport (
     track,
 )
 from picante._core.outcome cimport Outcome, outcome_at, valid_until
+from picante._core.raised cimport restore_traceback
 from picante._core.packed cimport UNREADABLE, readable
 from picante._core.sharing cimport completed_result
 from picante._core.store cimport fits_node, is_limited, keep_current, keep_version, mark_from, may_be_idle
@@ -127,6 +128,8 @@ cdef bint _place(Store store, Frame frame, uint32_t outcome, object value, uint6
         if not node.flags & MARKED and not (clean and outcome == VALUE):
             mark_from(store, node, revision)  # a marked node has only marked dependents
     if not fits:
+        if outcome & FAILED:
+            store.failed.append(node)
         keep_version(store, node, frame.view, _version(frame, outcome, value, name, since, until))
         return name == revision
     keep_current(store, node, node.verified_at, since, <uint64_t> -1 if clean else until)
@@ -154,8 +157,7 @@ cdef bint _place(Store store, Frame frame, uint32_t outcome, object value, uint6
     node.verified_at = until
     if outcome & FAILED:
         release_slot(node)  # while its revision lasts it stays
-        if clean or is_limited(<PyObject *> store, <PyObject *> node):
-            store.failed.append(node)
+        store.failed.append(node)
     return is_new
 
 

@@ -22,7 +22,7 @@ from picante._core.awaitable cimport (
 from picante._core.errors import QueryPoisonedError
 from picante._core.evict cimport checked_limit, new_limits, recount
 from picante._core.execute cimport new_driver
-from picante._core.failure cimport Raised, raised_by, take_failure
+from picante._core.failure cimport take_failure
 from picante._core.frame cimport current_frame, frame_var, n_running, number_of, record
 from picante._core.ingredient cimport describe, init_ingredient, picante_referent, runtime_of, view_for
 from picante._core.key cimport Key, is_plain_key, new_dep
@@ -35,6 +35,7 @@ from picante._core.node cimport (
 )
 from picante._core.observe cimport BY_CALL, HIT, flush, tell
 from picante._core.outcome cimport Outcome, name_at, outcome_at
+from picante._core.raised cimport Raised, raised_by
 from picante._core.packed cimport opened, unpack_node
 from picante._core.states import Poisoned, Ready, Running, Touch, Vacant
 from picante._core.store cimport Store, View

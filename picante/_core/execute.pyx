@@ -27,7 +27,7 @@ from picante._core.awaitable cimport (
     picante_forbid_new, picante_set_slots, picante_throw, stop_with, take_raised, thrown_exception,
 )
 from picante._core.commit cimport commit, release_reads
-from picante._core.failure cimport NO_RESULTS, failure_of, is_gone, one_shot_error, take_failure
+from picante._core.failure cimport NO_RESULTS, failure_of, one_shot_error, take_failure
 from picante._core.frame cimport (
     abandon_frame, add_waiter, begin_frame, end_frame, find_cycle, frame_at, frame_var, number_of, remove_waiter,
     running_loop, stands_still, tell_abort, tell_begin, tell_end, tell_pause, tell_resume, tell_return, wake, watch,
@@ -42,6 +42,7 @@ from picante._core.observe cimport (
     ENDED_WITHOUT, WAIT_BEGIN, WAIT_END, flush, tell,
 )
 from picante._core.outcome cimport Outcome, open_version, outcome_at, outcome_to_hand_over
+from picante._core.raised cimport is_gone
 from picante._core.reasons cimport give_reason, reason_of
 from picante._core.runtime cimport emit_query_changed
 from picante._core.sharing cimport offer

@@ -15,7 +15,6 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
 from picante._core.errors import DecodeError, SnapshotFrozenError
-from picante._core.failure cimport raised_by
 from picante._core.frame cimport OUTSIDE, Frame
 from picante._core.key cimport Key
 from picante._core.node cimport (
@@ -24,6 +23,7 @@ from picante._core.node cimport (
     record_of,
 )
 from picante._core.outcome cimport Outcome, name_at, outcome_at
+from picante._core.raised cimport raised_by
 from picante._core.runtime cimport Runtime, view_of
 from picante._core.store cimport Store, View
 

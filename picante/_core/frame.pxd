@@ -25,8 +25,7 @@ cdef class Frame:
     cdef Node cause            # ... the dependency stands that led to it
     cdef bint ended
     cdef bint fleeting         # its outcome is good for its revision only
-    cdef bint saw_failure      # so is one that comes from a failure ...
-    cdef bint saw_lent         # ... and this was one that snapshots own
+    cdef bint saw_failure      # so is one that comes from a failure
     cdef bint abandoned        # its event loop stands still: who waited for it computes for himself
     cdef object loop           # the event loop in which it was suspended first, or None
     cdef object entry          # the InFlightEntry of those who follow it from outside of the engine, or None

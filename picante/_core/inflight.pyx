@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from picante._core.awaitable cimport is_one_shot
 from picante._core.commit cimport commit, release_reads
-from picante._core.failure cimport NO_RESULTS, failure_of, raised_by
+from picante._core.failure cimport NO_RESULTS, failure_of
 from picante._core.frame cimport (
     abandon_frame, begin_frame, current_frame, end_frame, frame_at, hold, let_go, record, running_loop, stands_still,
     tell_abort, tell_begin, tell_end, wake, watch,
@@ -28,6 +28,7 @@ from picante._core.node cimport (
 )
 from picante._core.observe cimport BECAUSE_LED, flush
 from picante._core.outcome cimport Outcome, outcome_at
+from picante._core.raised cimport raised_by
 from picante._core.packed cimport opened
 from picante._core.sharing cimport find_family
 from picante._core.states import InFlightKey, InFlightState

@@ -11,13 +11,14 @@ from cpython.ref cimport PyObject
 
 from picante._core.awaitable cimport raise_again
 from picante._core.execute cimport Driver, new_driver
-from picante._core.failure cimport Raised, take_failure
+from picante._core.failure cimport take_failure
 from picante._core.frame cimport current_frame, number_of, record
 from picante._core.hop cimport error_of
 from picante._core.ingredient cimport runtime_of, view_for
 from picante._core.node cimport FAILED, NO_OUTCOME, UNVISITED, Failure, Node, Version, ensure_node
 from picante._core.observe cimport BY_MAP, HIT, flush, tell
 from picante._core.outcome cimport Outcome, open_version, outcome_at, outcome_of
+from picante._core.raised cimport Raised
 from picante._core.packed cimport opened
 from picante._core.store cimport Store, enter_view, leave_view, may_be_idle, sweep
 

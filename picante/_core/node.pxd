@@ -73,10 +73,10 @@ cdef class Version:
 
 @cython.final
 cdef class Failure:
-    """What a node that failed has for a value. What was raised is the database's own, or lent by snapshots."""
+    """What a node that failed has for a value. What was raised is the node's own, or lent by others (`raised`)."""
 
-    cdef object owned          # the Raised (`failure`), or None ...
-    cdef PyObject *lent        # ... then it belongs to snapshots, and lives as long as one of these
+    cdef object owned          # the Raised, or None ...
+    cdef PyObject *lent        # ... then it belongs to others, and lives as long as one of these
 
 
 @cython.final

@@ -5,17 +5,14 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
 from picante._core.node cimport Node
-from picante._core.store cimport Store, View
+from picante._core.store cimport Reader, Store, View
 
 
 @cython.final
-cdef class Runtime:
+cdef class Runtime(Reader):
     cdef Store store
     cdef View view             # that of a snapshot, in use until it is closed; None: the present one
     cdef bint closed           # snapshots: nothing more is read through it
-    cdef set raised            # snapshots: what queries raised that somebody asked for through this one, or None
-    cdef PyObject *previous    # the open snapshots of one view, for each other; borrowed
-    cdef PyObject *next
     cdef object hub            # the EventHub, once somebody has subscribed
     cdef list recorders        # of those who must see every change; None while there was nobody
     cdef object __weakref__
@@ -37,6 +34,5 @@ cdef inline View view_of(Runtime runtime):
 
 
 cdef object closed_error(Runtime runtime)
-cdef int leave_to_others(Store store, View view, set raised) except -1
 
 cdef int emit_query_changed(Runtime runtime, Node node, uint64_t changed_at) except -1

@@ -7,7 +7,6 @@ old and new, which runs user code, comes before it; telling subscribers comes af
 
 cimport cython
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
-from cpython.ref cimport PyObject
 
 from picante._core.change cimport Write, apply_write, change, collect_changed, is_up_to_date
 from picante._core.databases import remember_database
@@ -26,14 +25,17 @@ from picante._core.node cimport (
     end_transition, release_slot, replace_edges, reserve_edges, track,
 )
 from picante._core.observe cimport INPUT_REMOVED, INPUT_SET, INVALIDATED, flush, tell
+from picante._core.raised cimport leave_to_others, lend_failures
 from picante._core.recorder import ChangeRecorder
 from picante._core.recorder cimport record_invalidated, record_writes
 from picante._core.sharing cimport share, unlink_versions
-from picante._core.store cimport advance, claim, enter_view, leave_view, mark_from, node_for, sweep
+from picante._core.store cimport (
+    add_reader, advance, claim, enter_view, leave_view, mark_from, n_readers, node_for, remove_reader, sweep,
+)
 
 
 @cython.final
-cdef class Runtime:
+cdef class Runtime(Reader):
     """The state of one database: its revision counter, its dependency graph and its event channels.
 
     A database is any object that has one of these as its `runtime`.
@@ -130,10 +132,8 @@ cdef class Runtime:
         frozen.view = view_of(self)  # chosen last: making objects may run finalizers, and those may begin a revision
         enter_view(frozen.view)
         claim(self.store, frozen.view)
-        frozen.next = frozen.view.snapshots
-        if frozen.next != NULL:
-            (<Runtime> frozen.next).previous = <PyObject *> frozen
-        frozen.view.snapshots = <PyObject *> frozen
+        add_reader(frozen.view, frozen)
+        lend_failures(self.store)
         return frozen
 
     def close(self):
@@ -146,15 +146,10 @@ cdef class Runtime:
             raise PicanteError("Only a snapshot can be closed: this is the runtime of the database itself.")
         if not self.closed:
             self.closed = True
-            if self.previous != NULL:
-                (<Runtime> self.previous).next = self.next
-            else:
-                self.view.snapshots = self.next
-            if self.next != NULL:
-                (<Runtime> self.next).previous = self.previous
+            remove_reader(self.view, self)
             if self.raised is not None:
                 leave_to_others(self.store, self.view, self.raised)
-                if self.view.users == 1:  # else queries may go on
+                if self.view.users == 1 + n_readers(self.view):  # else queries may go on
                     self.raised = None
             leave_view(self.store, self.view)
 
@@ -463,25 +458,6 @@ cdef class Runtime:
 
 cdef object closed_error(Runtime runtime):
     return SnapshotClosedError(revision=Revision(runtime.view.revision))
-
-
-cdef int leave_to_others(Store store, View view, set raised) except -1:
-    """Let what was raised on a snapshot that has ended last for those who still read at its revision.
-
-    They own it themselves: what is reached from the store only would keep the ended snapshot, perhaps another one that
-    nobody else knows any more.
-    """
-    cdef list heirs = []
-    cdef PyObject *each = view.snapshots
-    cdef Runtime heir
-    while each != NULL:
-        heirs.append(<Runtime> each)
-        each = (<Runtime> each).next
-    for heir in heirs:
-        heir.raised = raised if heir.raised is None else heir.raised | raised
-    if not view.pinned:
-        store.raised = raised if store.raised is None else store.raised | raised
-    return 0
 
 
 cdef int emit_query_changed(Runtime runtime, Node node, uint64_t changed_at) except -1:

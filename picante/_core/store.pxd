@@ -21,8 +21,16 @@ cdef class View:
     cdef bint pinned        # a later change has passed it: what it needs is kept for it
     cdef Py_ssize_t users
     cdef list kept          # Node, Version, Node, Version, ...: kept for this view at least
-    cdef PyObject *snapshots  # the first of the open snapshots' Runtimes that read at it; borrowed
+    cdef PyObject *snapshots  # the first Reader of those that are open at it; borrowed
     cdef uint64_t claims    # memos that came in before this have a snapshot here that shall hit them; 0: no snapshot
+
+
+cdef class Reader:
+    """A snapshot among those that are open at its view, and what belongs to it. (What `Runtime` is, to this module.)"""
+
+    cdef PyObject *previous  # the open ones of one view, for each other; borrowed
+    cdef PyObject *next
+    cdef set raised          # what queries raised that is its own (`failure`), or None
 
 
 @cython.final
@@ -33,8 +41,9 @@ cdef class Store:
     cdef View present
     cdef list pins           # the pinned views, oldest first
     cdef dict tables         # kind -> Table
-    cdef list failed         # nodes that failed at the present revision
-    cdef set raised          # what snapshots raised that the database was given at the present revision, or None
+    cdef list failed         # nodes that failed at the present revision ...
+    cdef Py_ssize_t n_lent   # ... of which so many were looked at when a snapshot was taken
+    cdef set raised          # what cells have lent that the database owns up to its next revision, or None
     cdef uint64_t marks      # how often anything was marked, or lost its edges
     cdef list idle           # nodes that may no longer be of use to anybody
     cdef set kept            # tasks of computations that go on though their callers may be gone, or None
@@ -52,6 +61,10 @@ cdef Node node_for(Store store, object kind, object key)
 cdef void enter_view(View view) noexcept
 cdef void claim(Store store, View view) noexcept
 cdef int leave_view(Store store, View view) except -1
+cdef void add_reader(View view, Reader reader) noexcept
+cdef void remove_reader(View view, Reader reader) noexcept
+cdef Py_ssize_t n_readers(View view) noexcept
+cdef int leave_to_readers(View view, set raised) except -1
 
 cdef uint64_t advance(Store store, uint64_t revision, list trash) except? 0
 cdef void mark_from(Store store, Node node, uint64_t until) noexcept

@@ -142,6 +142,48 @@ cdef int _keep_for(View view, Node node, Version version) except -1:
     return 0
 
 
+cdef void add_reader(View view, Reader reader) noexcept:
+    reader.next = view.snapshots
+    if reader.next != NULL:
+        (<Reader> reader.next).previous = <PyObject *> reader
+    view.snapshots = <PyObject *> reader
+
+
+cdef void remove_reader(View view, Reader reader) noexcept:
+    if reader.previous != NULL:
+        (<Reader> reader.previous).next = reader.next
+    else:
+        view.snapshots = reader.next
+    if reader.next != NULL:
+        (<Reader> reader.next).previous = reader.previous
+
+
+cdef Py_ssize_t n_readers(View view) noexcept:
+    cdef Py_ssize_t n = 0
+    cdef PyObject *each = view.snapshots
+    while each != NULL:
+        n += 1
+        each = (<Reader> each).next
+    return n
+
+
+cdef int leave_to_readers(View view, set raised) except -1:
+    """Let `raised` last for the snapshots that are open at `view`.
+
+    Each owns it itself: what is reached from the store only would keep an ended snapshot, perhaps another one that
+    nobody else knows any more.
+    """
+    cdef list heirs = []
+    cdef PyObject *each = view.snapshots
+    cdef Reader heir
+    while each != NULL:
+        heirs.append(<Reader> each)
+        each = (<Reader> each).next
+    for heir in heirs:
+        heir.raised = set(raised) if heir.raised is None else heir.raised | raised
+    return 0
+
+
 # -- changes
 
 
@@ -164,10 +206,12 @@ cdef uint64_t advance(Store store, uint64_t revision, list trash) except? 0:
     else:
         present.revision = revision
     if store.raised is not None:
+        leave_to_readers(present, store.raised)
         trash.append(store.raised)
         store.raised = None
     if failed:
         store.failed = []
+        store.n_lent = 0
         for i in range(PyList_GET_SIZE(failed)):
             node = <Node> PyList_GET_ITEM(failed, i)
             if node.flags & FAILED and not node.flags & MARKED:
