@@ -116,6 +116,40 @@ async def test_a_cancelled_map_leaves_nothing_behind(db: Db, deadline: Any) -> N
     assert await gated.query.map(db, [1, 2]) == [2, 4]
 
 
+@pytest.mark.parametrize("max_memos", [None, 1])
+@pytest.mark.parametrize("answer", ["is cancelled", "fails", "gives a value"])
+async def test_a_map_whose_coroutine_is_closed_leaves_nothing_behind(
+    db: Db, answer: str, max_memos: int | None
+) -> None:
+    running = 0
+
+    async def compute(db: Any, key: int) -> int:
+        nonlocal running
+        running += 1
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            if answer == "is cancelled":
+                raise
+            if answer == "fails":
+                raise ValueError(key) from None
+        finally:
+            running -= 1
+        return key
+
+    query = DerivedIngredient[Any, Any](1, "query", compute, max_memos=max_memos)
+    problems: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: problems.append(context))
+    coroutine = query.map(db, [1, 2, 3], limit=2)
+    coroutine.send(None)
+    await settle()
+    assert running == 2
+    coroutine.close()
+    await settle()
+    assert running == 0
+    assert problems == []
+
+
 async def test_a_member_that_somebody_else_cancels_is_started_again(db: Db, deadline: Any) -> None:
     gated = Gated()
     gated.close(1)

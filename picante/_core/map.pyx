@@ -197,8 +197,8 @@ async def _map(Ingredient ingredient, db, keys, limit):
             members.launch()
             try:
                 await members.finished
-            except GeneratorExit:  # closed: nothing can be awaited any more
-                members.cancel()
+            except GeneratorExit as closed:  # nothing can be awaited any more
+                members.fail(closed)
                 raise
             except BaseException:
                 members.cancel()
