@@ -413,6 +413,8 @@ class Actors(Runner):
 
     def check_forgotten(self) -> None:
         """Nobody keeps a snapshot that was forgotten: what a query raised on it is part of a cycle with it."""
+        self.outcomes.clear()  # among them what was raised, whose traceback has the snapshot
+        self.failed_at.clear()
         if any(each() is not None for each in self.forgotten):
             gc.collect()
         kept = [each() for each in self.forgotten if each() is not None]

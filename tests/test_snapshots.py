@@ -1056,6 +1056,37 @@ async def test_a_failure_of_a_reader_of_the_past_does_not_keep_a_snapshot_of_tha
     assert ref() is None
 
 
+@pytest.mark.parametrize("when", ["long ago", "at that time", "at that time, and closed"])
+async def test_a_reader_of_the_past_gets_the_same_failure_whatever_becomes_of_snapshots(
+    world: World, when: str
+) -> None:
+    text, failing = failing_with(world)
+
+    @world.query
+    async def outer(db: Any, key: Any) -> Any:
+        return await failing.get(db, key)
+
+    @world.query
+    async def slow(db: Any, key: Any) -> Any:
+        first = await error_of(outer, db, key)
+        await world.gates.wait()
+        return first is await error_of(outer, db, key)
+
+    (await taken(world)).close()
+    text.set(world, "a", 1)
+    if when != "long ago":
+        snap = await taken(world)
+    running = await started(slow.get(world, "a"))
+    text.set(world, "a", 2)
+    if when == "at that time, and closed":
+        snap.close()
+    world.runtime.bump_revision()
+    gc.collect()
+    world.gates.release(0)
+    assert await running
+    assert world.took() == ["slow", "outer", "failing"]
+
+
 # -- the graph and the events
 
 

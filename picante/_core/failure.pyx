@@ -44,11 +44,11 @@ cdef Raised take_failure(Failure failure, Runtime runtime, Frame reader):
 cdef int _own(Runtime runtime, Raised raised) except -1:
     if runtime.view is None:
         return give_to_database(runtime.store, raised)
+    if runtime.closed:  # its queries go on
+        return leave_to_others(runtime.store, runtime.view, {raised})
     if runtime.raised is None:
         runtime.raised = set()
     runtime.raised.add(raised)
-    if runtime.closed:  # its queries go on
-        leave_to_others(runtime.store, runtime.view, {raised})
     return 0
 
 

@@ -4,7 +4,7 @@ An exception refers to frames, and these to what was at hand when it was raised:
 caught it. If a cell owned what was raised through a snapshot, that snapshot would live as long as its database. So
 while a snapshot is open no cell owns a failure of that revision. It has it *lent*, and loses the outcome with the last
 owner: snapshots that were given it, those that still read at its revision when another one ends or the database goes
-on, and, up to its next revision, the database.
+on (or evaluations, if these are all that is left there), and, up to its next revision, the database.
 """
 
 cimport cython
@@ -15,7 +15,7 @@ from libc.stdint cimport uint64_t
 from picante._core.node cimport (
     MARKED, Version, begin_transition, drop_edges, end_transition, read_by, release_slot,
 )
-from picante._core.store cimport leave_to_readers, mark_from
+from picante._core.store cimport leave_to_pinned, mark_from
 
 
 @cython.final
@@ -88,7 +88,7 @@ cdef int give_to_database(Store store, Raised raised) except -1:
 cdef int leave_to_others(Store store, View view, set raised) except -1:
     """Let what was raised at `view` last for those who still read there: the database, where it is the present one."""
     if view.pinned:
-        return leave_to_readers(view, raised)
+        return leave_to_pinned(view, raised)
     if store.raised is None:
         store.raised = set()
     store.raised |= raised

@@ -30,7 +30,7 @@ from picante._core.recorder import ChangeRecorder
 from picante._core.recorder cimport record_invalidated, record_writes
 from picante._core.sharing cimport share, unlink_versions
 from picante._core.store cimport (
-    add_reader, advance, claim, enter_view, leave_view, mark_from, n_readers, node_for, remove_reader, sweep,
+    add_reader, advance, claim, enter_view, leave_view, mark_from, node_for, remove_reader, sweep,
 )
 
 
@@ -149,8 +149,7 @@ cdef class Runtime(Reader):
             remove_reader(self.view, self)
             if self.raised is not None:
                 leave_to_others(self.store, self.view, self.raised)
-                if self.view.users == 1 + n_readers(self.view):  # else queries may go on
-                    self.raised = None
+                self.raised = None
             leave_view(self.store, self.view)
 
     # -- events

@@ -21,6 +21,7 @@ cdef class View:
     cdef bint pinned        # a later change has passed it: what it needs is kept for it
     cdef Py_ssize_t users
     cdef list kept          # Node, Version, Node, Version, ...: kept for this view at least
+    cdef set raised         # failures that nobody but running evaluations can read any more, or None
     cdef PyObject *snapshots  # the first Reader of those that are open at it; borrowed
     cdef uint64_t claims    # memos that came in before this have a snapshot here that shall hit them; 0: no snapshot
 
@@ -63,8 +64,7 @@ cdef void claim(Store store, View view) noexcept
 cdef int leave_view(Store store, View view) except -1
 cdef void add_reader(View view, Reader reader) noexcept
 cdef void remove_reader(View view, Reader reader) noexcept
-cdef Py_ssize_t n_readers(View view) noexcept
-cdef int leave_to_readers(View view, set raised) except -1
+cdef int leave_to_pinned(View view, set raised) except -1
 
 cdef uint64_t advance(Store store, uint64_t revision, list trash) except? 0
 cdef void mark_from(Store store, Node node, uint64_t until) noexcept

@@ -94,6 +94,7 @@ cdef int leave_view(Store store, View view) except -1:
         return 0
     if view.pinned:
         store.pins.remove(view)
+    view.raised = None
     kept, view.kept = view.kept, None
     if kept is None:
         return 0
@@ -158,20 +159,11 @@ cdef void remove_reader(View view, Reader reader) noexcept:
         (<Reader> reader.next).previous = reader.previous
 
 
-cdef Py_ssize_t n_readers(View view) noexcept:
-    cdef Py_ssize_t n = 0
-    cdef PyObject *each = view.snapshots
-    while each != NULL:
-        n += 1
-        each = (<Reader> each).next
-    return n
+cdef int leave_to_pinned(View view, set raised) except -1:
+    """Let `raised` last for those who read at `view`, which is not the present one (any more).
 
-
-cdef int leave_to_readers(View view, set raised) except -1:
-    """Let `raised` last for the snapshots that are open at `view`.
-
-    Each owns it itself: what is reached from the store only would keep an ended snapshot, perhaps another one that
-    nobody else knows any more.
+    Snapshots own it themselves: what is reached from the store would keep an ended snapshot, perhaps another one that
+    nobody else knows any more. Evaluations end, so for them the view may own it.
     """
     cdef list heirs = []
     cdef PyObject *each = view.snapshots
@@ -181,6 +173,8 @@ cdef int leave_to_readers(View view, set raised) except -1:
         each = (<Reader> each).next
     for heir in heirs:
         heir.raised = set(raised) if heir.raised is None else heir.raised | raised
+    if not heirs and view.users:
+        view.raised = set(raised) if view.raised is None else view.raised | raised
     return 0
 
 
@@ -206,7 +200,7 @@ cdef uint64_t advance(Store store, uint64_t revision, list trash) except? 0:
     else:
         present.revision = revision
     if store.raised is not None:
-        leave_to_readers(present, store.raised)
+        leave_to_pinned(present, store.raised)
         trash.append(store.raised)
         store.raised = None
     if failed:
