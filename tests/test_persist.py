@@ -1198,6 +1198,27 @@ async def test_a_running_evaluation_sees_nothing_of_a_load(path: Path) -> None:
     assert await b.lenient.get(b, "k") == "last"
 
 
+async def test_what_a_running_evaluation_has_read_is_not_in_a_load(path: Path) -> None:
+    a, b, gate = Small(), Small(), asyncio.Event()
+    a.text.set(a, "k", "four")
+    await a.save(path)
+
+    async def outer(db: Any, key: Any) -> Any:
+        found = await db.length.get(db, key)
+        await gate.wait()
+        return found
+
+    query = DerivedIngredient[Any, Any](99, "outer", outer)
+    b.by_kind[99] = query
+    b.text.set(b, "k", "two")
+    task = asyncio.ensure_future(query.get(b, "k"))
+    await asyncio.sleep(0.001)
+    assert await b.load(path)
+    gate.set()
+    assert await task == 3
+    assert await query.get(b, "k") == 4
+
+
 async def test_ids_keep_their_meaning(path: Path) -> None:
     async def ids(db: Any, key: Any) -> Any:
         db.ran.append(key)

@@ -20,8 +20,8 @@ from picante._core.evict cimport count_memo, make_room, size_of
 from picante._core.failure cimport new_failure
 from picante._core.ingredient cimport Ingredient
 from picante._core.node cimport (
-    AFRESH, EVICTED, FAILED, MARKED, NO_OUTCOME, NOWHERE, PART, UNLINKED, VALUE, Edge, Version, begin_transition,
-    end_transition, name_holds_at, new_note, release_slot, replace_edges, reserve_edges, same_deps,
+    AFRESH, EVICTED, FAILED, MARKED, NAMED, NO_OUTCOME, NOWHERE, PART, UNLINKED, VALUE, Edge, Table, Version,
+    begin_transition, end_transition, name_holds_at, new_note, release_slot, replace_edges, reserve_edges, same_deps,
     track,
 )
 from picante._core.outcome cimport Outcome, outcome_at, valid_until
@@ -203,6 +203,7 @@ cdef bint _is_clean(Frame frame, uint64_t *since) noexcept:
         elif (
             dep.flags & MARKED or dep.changed_at != frame.reads[i].changed_at
             or dep.valid_since != frame.reads[i].valid_since
+            or not dep.flags & NAMED and (<Table> dep.table).derived  # what was dropped still has its name
         ):
             clean = False
         since[0] = max(since[0], frame.reads[i].valid_since)
