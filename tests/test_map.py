@@ -1,11 +1,21 @@
 """Many keys at once, and memos of what lies outside of the database."""
 
 import asyncio
+import gc
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from picante import DerivedIngredient, InputIngredient, Runtime, Snapshot, WriteInQueryError
+from picante import (
+    DerivedIngredient,
+    EncodeError,
+    InputIngredient,
+    Runtime,
+    Snapshot,
+    SnapshotClosedError,
+    WriteInQueryError,
+)
 from picante.events import QueryInvalidated, RevisionBumped
 
 
@@ -148,6 +158,54 @@ async def test_a_map_whose_coroutine_is_closed_leaves_nothing_behind(
     await settle()
     assert running == 0
     assert problems == []
+
+
+def test_a_map_can_be_closed_after_its_loop(db: Db) -> None:
+    waiting: list[asyncio.Future[None]] = []
+
+    async def compute(db: Any, key: int) -> None:
+        waiting.append(asyncio.get_running_loop().create_future())
+        await waiting[-1]
+
+    query = DerivedIngredient[Any, Any](1, "query", compute)
+    coroutine = query.map(db, [1, 2])
+
+    async def begin() -> None:
+        coroutine.send(None)
+        await settle()
+
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda loop, context: None)  # of tasks that never ended
+    loop.run_until_complete(begin())
+    loop.close()
+    coroutine.close()
+    assert len(waiting) == 2
+
+
+@pytest.mark.parametrize("key", [[], "gone"])
+async def test_a_map_that_cannot_begin_leaves_nothing_behind(db: Db, key: Any) -> None:
+    async def compute(db: Any, key: Any) -> Any:
+        return key
+
+    query = DerivedIngredient[Any, Any](1, "query", compute)
+    await query.get(db, 0)
+    snap = await Snapshot.from_database(db)
+
+    def keys(n: int) -> Iterator[Any]:
+        yield from ((n, i) for i in range(5))
+        if key == "gone":
+            snap.close()
+        yield key
+
+    def count() -> int:
+        gc.collect()
+        return sum(type(each).__name__ == "Node" for each in gc.get_objects())
+
+    before = count()
+    for n in range(20):
+        with pytest.raises(SnapshotClosedError if key == "gone" else EncodeError):
+            await query.map(snap, keys(n))
+    assert count() <= before + 2
 
 
 async def test_a_member_that_somebody_else_cancels_is_started_again(db: Db, deadline: Any) -> None:

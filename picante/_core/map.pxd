@@ -28,6 +28,7 @@ cdef class Members:
 
     cdef int look_up(self, keys) except -1
     cdef int launch(self) except -1
+    cdef int close(self, closed) except -1
     cdef int cancel(self) except -1
     cdef int give_up(self) except -1
     cdef bint look_again(self) except -1

@@ -13,7 +13,7 @@ from picante._core.awaitable cimport raise_again
 from picante._core.execute cimport Driver, new_driver
 from picante._core.failure cimport take_failure
 from picante._core.frame cimport current_frame, number_of, record
-from picante._core.hop cimport error_of
+from picante._core.hop cimport cancel_soon, error_of
 from picante._core.ingredient cimport runtime_of, view_for
 from picante._core.node cimport FAILED, NO_OUTCOME, UNVISITED, Failure, Node, Version, ensure_node
 from picante._core.observe cimport BY_MAP, HIT, flush, tell
@@ -29,14 +29,21 @@ cdef class Members:
         """Find the nodes, choose the view, and see which of them have to be brought up to date."""
         cdef Node node
         cdef Outcome outcome
+        cdef list nodes = []
         cdef set missing = set()
         self.runtime = runtime_of(self.ingredient, self.db)
         self.frame = current_frame()
         view_for(self.ingredient, self.runtime, self.frame)
-        nodes = [ensure_node(self.ingredient.table, key) for key in keys]  # may run user code, so the view comes after
-        self.view = view_for(self.ingredient, self.runtime, self.frame)
-        enter_view(self.view)
         self.nodes = nodes
+        try:
+            for key in keys:  # may run user code, as making nodes may, so the view comes after
+                nodes.append(ensure_node(self.ingredient.table, key))
+            self.view = view_for(self.ingredient, self.runtime, self.frame)
+        except BaseException:
+            nodes = None
+            self.give_up()
+            raise
+        enter_view(self.view)
         self.waiting = []
         self.raised = []
         if self.runtime.store.sieve is not None or self.ingredient.table.sieve is not None:
@@ -102,6 +109,14 @@ cdef class Members:
         if self.error is None:
             self.error = error
             self.cancel()
+
+    cdef int close(self, closed) except -1:
+        """Nothing can be awaited any more: this may even be another thread, or the loop be closed."""
+        self.error = closed
+        self.waiting.clear()
+        for task in list(self.running):
+            cancel_soon(task)
+        return 0
 
     cdef int cancel(self) except -1:
         self.waiting.clear()
@@ -197,8 +212,8 @@ async def _map(Ingredient ingredient, db, keys, limit):
             members.launch()
             try:
                 await members.finished
-            except GeneratorExit as closed:  # nothing can be awaited any more
-                members.fail(closed)
+            except GeneratorExit as closed:
+                members.close(closed)
                 raise
             except BaseException:
                 members.cancel()
