@@ -35,7 +35,7 @@ from picante import (
 )
 from picante._core.batch import Batch
 from picante.events import InputSet, QueryChanged
-from picante.inflight import shared_cache
+from picante.inflight import InFlightKey, Leader, registry, shared_cache
 from tests.helpers import drive, reading, started, taken
 from tests.oracle import Value, World, settle
 
@@ -1085,6 +1085,95 @@ async def test_a_reader_of_the_past_gets_the_same_failure_whatever_becomes_of_sn
     world.gates.release(0)
     assert await running
     assert world.took() == ["slow", "outer", "failing"]
+
+
+async def test_what_has_caught_a_failure_that_is_gone_before_it_ends_runs_again_at_the_next_revision(
+    world: World,
+) -> None:
+    # r[cell.poison-scoped]
+    text = world.input()
+
+    @world.query
+    async def fixed(db: Any, key: Any) -> Any:
+        if text.get(db, key) == 1:
+            raise ValueError("as it was")
+        return "well"
+
+    @world.query
+    async def reader(db: Any, key: Any) -> Any:
+        try:
+            return await fixed.get(db, key)
+        except ValueError:
+            await world.gates.wait()
+            return "broken"
+
+    text.set(world, "a", 1)
+    snap = await taken(world)
+    running = await started(reader.get(world, "a"))
+    text.set(world, "a", 2)
+    del snap
+    gc.collect()
+    world.gates.release(0)
+    assert await running == "broken"
+    assert await reader.get(world, "a") == "well"
+
+
+async def test_a_failure_that_was_handed_in_does_not_keep_a_snapshot_that_raised_it(
+    world: World,
+) -> None:
+    text, failing = failing_with(world)
+    await error_of(failing, world, "a")
+    text.set(world, "a", 1)
+    snap = await taken(world)
+    ref = weakref.ref(snap)
+    key = InFlightKey(world.runtime.id, world.runtime.current_revision, failing.kind, Key.encode("a"))
+    leader = registry.try_lead(key)
+    assert isinstance(leader, Leader)
+    leader.guard.fail(ValueError("handed in"))
+    assert str(await error_of(failing, snap, "a")) == "handed in"
+    text.set(world, "a", 2)
+    del snap, leader
+    gc.collect()
+    assert ref() is None
+
+
+def test_a_failure_lasts_until_it_is_handed_out_whatever_finalizers_do_meanwhile() -> None:
+    class Trap:
+        def __init__(self, db: picante.Database) -> None:
+            self.db = db
+            self.myself = self
+
+        def __del__(self) -> None:
+            with contextlib.suppress(WriteInQueryError):  # in the middle of the query
+                self.db.runtime.bump_revision()
+
+    async def compute(db: picante.Database, key: int) -> int:
+        raise ValueError(key)
+
+    async def compute_outer(db: picante.Database, key: int) -> int:
+        with contextlib.suppress(ValueError):
+            await inner.get(db, key)
+        gc.disable()
+        gc.collect()
+        for _ in range(5):
+            Trap(db)
+        gc.set_threshold(threshold)
+        gc.enable()
+        raise KeyError(key)
+
+    thresholds = gc.get_threshold()
+    try:
+        for threshold in range(1, 30):
+            gc.set_threshold(*thresholds)
+            db = picante.Database()
+            inner = DerivedIngredient(1, "inner", compute)
+            outer = DerivedIngredient(2, "outer", compute_outer)
+            db.runtime.snapshot().close()  # from here on failures that a query has seen are lent
+            with pytest.raises(KeyError):
+                drive(outer.get(db, 1))
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.enable()
 
 
 # -- the graph and the events

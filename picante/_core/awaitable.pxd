@@ -81,6 +81,16 @@ cdef extern from *:
     #endif
     }
 
+    /* The traceback of an exception, or None, and setting it: whatever its class makes of `__traceback__`. */
+    static inline PyObject *picante_traceback(PyObject *error) {
+        PyObject *traceback = PyException_GetTraceback(error);
+        return traceback != NULL ? traceback : Py_NewRef(Py_None);
+    }
+
+    static inline void picante_set_traceback(PyObject *error, PyObject *traceback) {
+        PyException_SetTraceback(error, traceback);
+    }
+
     /* Throw `error` into what is awaited; an iterator without throw() lets it through. */
     static inline PySendResult picante_throw(PyObject *awaited, PyObject *error, PyObject **result) {
         PyObject *method = PyObject_GetAttrString(awaited, "throw"), *type, *stop, *traceback;
@@ -114,6 +124,8 @@ cdef extern from *:
     void picante_set_slots(type cls, void *await_, void *send, void *next)
     PyObject *picante_take_raised() noexcept
     void picante_raise(object value, object traceback) noexcept
+    object picante_traceback(object error)
+    void picante_set_traceback(object error, object traceback) noexcept
     PySendResult picante_throw(object awaited, object error, PyObject **result) noexcept
 
 

@@ -25,8 +25,8 @@ from picante._core.node cimport (
     track,
 )
 from picante._core.outcome cimport Outcome, outcome_at, valid_until
-from picante._core.raised cimport restore_traceback
 from picante._core.packed cimport UNREADABLE, readable
+from picante._core.raised cimport Raised, restore_traceback
 from picante._core.sharing cimport completed_result
 from picante._core.store cimport fits_node, is_limited, keep_current, keep_version, mark_from, may_be_idle
 
@@ -34,13 +34,13 @@ from picante._core.store cimport fits_node, is_limited, keep_current, keep_versi
 cdef bint commit(Store store, Frame frame, uint32_t outcome, object value) except -1:
     """Make `value` the outcome of the computation of `frame`; whether it is another than there was.
 
-    With FAILED, `value` is the exception that was raised.
+    With FAILED, `value` is what was `Raised`.
     """
     cdef uint64_t name = frame.view.revision
     if outcome == VALUE:
         _name_value(store, frame, value, &name)
     else:
-        value = new_failure(store, frame, value)
+        value = new_failure(store, frame, <Raised> value)
     return commit_as(store, frame, outcome, value, name)
 
 
@@ -119,7 +119,7 @@ cdef bint _place(Store store, Frame frame, uint32_t outcome, object value, uint6
         clean = clean and not frame.view.pinned
     elif not clean and not frame.fleeting:
         until = _known_until(store, frame)
-    if frame.fleeting or frame.saw_failure:
+    if frame.fleeting or frame.raised is not None:
         outcome |= UNLINKED  # what it has read, or is said to have read, proves nothing later on
     fits = fits_node(node, name, revision, &since, &until, &clean)
     if not fits and was_evicted and (clean or not frame.view.pinned):
@@ -243,17 +243,15 @@ cdef Version _version(Frame frame, uint32_t outcome, object value, uint64_t name
 cdef int release_reads(Store store, Frame frame) except -1:
     """What an ended frame has read, and what it was for, may be of use to nobody any more: absent slots, for one."""
     cdef Node node
-    cdef Version version
+    cdef Raised raised
     for node in frame.nodes:
-        if node.flags & FAILED:
-            restore_traceback(node.value)
-        if node.history is not None:
-            for version in list(node.history):
-                if version.flags & FAILED:
-                    restore_traceback(version.value)
         if may_be_idle(node):
             store.idle.append(node)
     if may_be_idle(frame.node):
         store.idle.append(frame.node)
     frame.nodes = frame.node = None
+    if frame.raised is not None:
+        for raised in list(frame.raised):
+            restore_traceback(raised)
+        frame.raised = None
     return 0

@@ -42,7 +42,7 @@ from picante._core.observe cimport (
     ENDED_WITHOUT, WAIT_BEGIN, WAIT_END, flush, tell,
 )
 from picante._core.outcome cimport Outcome, open_version, outcome_at, outcome_to_hand_over
-from picante._core.raised cimport is_gone
+from picante._core.raised cimport is_gone, new_raised
 from picante._core.reasons cimport give_reason, reason_of
 from picante._core.runtime cimport emit_query_changed
 from picante._core.sharing cimport offer
@@ -351,7 +351,9 @@ cdef class Driver:
         cdef uint64_t revision = self.view.revision
         if self.store.observer is not None:
             tell_return(self.store.observer, frame)
-        is_new = commit(self.store, frame, outcome, value)
+        if outcome == FAILED:
+            self.value = new_raised(value)  # held on to until it is handed out, whatever becomes of the cell meanwhile
+        is_new = commit(self.store, frame, outcome, value if outcome == VALUE else self.value)
         result = outcome_to_hand_over(self.store, node, self.view, False)
         if self.store.observer is not None:
             tell_end(self.store.observer, frame, outcome, is_new, value)
@@ -391,9 +393,10 @@ cdef class Driver:
             self.walk.push(<PyObject *> self.node)  # it was there a moment ago, and something has taken it away
             return False
         self.flags = outcome.flags
-        self.value = <object> outcome.value
         if outcome.flags & FAILED:
             self.value = take_failure(<Failure> outcome.value, self.runtime, self.outer)
+        else:
+            self.value = <object> outcome.value
         self.changed_at = outcome.changed_at
         self.valid_since = outcome.valid_since
         self.ended = True

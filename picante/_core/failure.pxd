@@ -9,7 +9,7 @@ from picante._core.store cimport Store
 
 cdef tuple NO_RESULTS
 
-cdef Failure new_failure(Store store, Frame frame, object error)
+cdef Failure new_failure(Store store, Frame frame, Raised raised)
 cdef Raised take_failure(Failure failure, Runtime runtime, Frame reader)
 
 cdef object failure_of(Node node, object error)

@@ -1,24 +1,26 @@
 """Failures: what a query has raised is its outcome, for everybody who asks at that revision (r[cell.poison])."""
 
 from picante._core.ingredient cimport describe
-from picante._core.node cimport FAILED
-from picante._core.outcome cimport Outcome, outcome_at
-from picante._core.raised cimport Raised, give_to_database, leave_to_others, lend, new_owned, raised_by
+from picante._core.raised cimport Raised, give_to_database, leave_to_others, lend, raised_by
 
 # Exceptions that say something about the machine, not about the query.
 cdef tuple NO_RESULTS = (RecursionError, MemoryError)
 
 
-cdef Failure new_failure(Store store, Frame frame, object error):
-    """The outcome of a computation that raised `error`, which gets a note where it arose."""
-    cdef Failure failure = new_owned(error)
-    cdef Raised raised = <Raised> failure.owned
+cdef Failure new_failure(Store store, Frame frame, Raised raised):
+    """The outcome of a computation from what it has raised, which gets a note where it arose.
+
+    Hold on to `raised` for as long as the outcome is wanted: those to whom it belongs may be gone by then.
+    """
+    cdef Failure failure = Failure()
     cdef Runtime runtime = frame.runtime
-    if not _arose_below(frame, error):
-        _add_note(error, f"picante: in the query {describe(frame.node)} at revision {frame.view.revision}")
-    if runtime is not None and _belongs_to_others(store, frame, runtime):
-        _own(runtime, raised)
-        if runtime.view is None:
+    failure.owned = raised
+    if not _arose_below(frame, raised.error):
+        _add_note(raised.error, f"picante: in the query {describe(frame.node)} at revision {frame.view.revision}")
+    if _belongs_to_others(store, frame, runtime):
+        if runtime is not None:
+            _own(runtime, raised)
+        if runtime is None or runtime.view is None:
             leave_to_others(store, frame.view, {raised})
         lend(store, frame.node, failure)
     return failure
@@ -26,43 +28,44 @@ cdef Failure new_failure(Store store, Frame frame, object error):
 
 cdef bint _belongs_to_others(Store store, Frame frame, Runtime runtime) noexcept:
     """Whether what `frame` raised may refer to a snapshot, now or later: what its cell owns must not."""
-    if runtime.view is not None or frame.view.snapshots != NULL:
+    if runtime is not None and runtime.view is not None or frame.view.snapshots != NULL:
         return True
-    return frame.saw_failure and store.completed is not None  # perhaps one that a snapshot has raised
+    return frame.raised is not None and store.completed is not None  # perhaps one that a snapshot has raised
 
 
 cdef Raised take_failure(Failure failure, Runtime runtime, Frame reader):
-    """What was raised; it lasts as long as `runtime`, through which somebody, perhaps a query, is given it."""
+    """What was raised; it lasts as long as `runtime`, through which somebody is given it, and as the query that is."""
     cdef Raised raised = raised_by(failure)
-    if reader is not None:
-        reader.saw_failure = True
+    cdef set fresh
+    if reader is not None and not reader.ended:
+        fresh = set()  # first: making it may run finalizers
+        if reader.raised is None:
+            reader.raised = fresh
+        reader.raised.add(raised)
     if failure.lent != NULL:
         _own(runtime, raised)
     return raised
 
 
 cdef int _own(Runtime runtime, Raised raised) except -1:
+    cdef set alone = {raised}  # first: making it may run finalizers, and those may close the snapshot
     if runtime.view is None:
         return give_to_database(runtime.store, raised)
     if runtime.closed:  # its queries go on
-        return leave_to_others(runtime.store, runtime.view, {raised})
+        return leave_to_others(runtime.store, runtime.view, alone)
     if runtime.raised is None:
-        runtime.raised = set()
-    runtime.raised.add(raised)
+        runtime.raised = alone
+    else:
+        runtime.raised.add(raised)
     return 0
 
 
 cdef bint _arose_below(Frame frame, object error) except -1:
     """Whether `error` came out of a query that this one has asked."""
-    cdef Node node
-    cdef Outcome outcome
     cdef Raised raised
-    if not frame.saw_failure:
-        return False
-    for node in frame.nodes:
-        if outcome_at(node, frame.view, &outcome) and outcome.flags & FAILED:
-            raised = raised_by(<Failure> outcome.value)
-            if raised is not None and raised.error is error:
+    if frame.raised is not None:
+        for raised in list(frame.raised):
+            if raised.error is error:
                 return True
     return False
 

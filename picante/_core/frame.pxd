@@ -25,7 +25,6 @@ cdef class Frame:
     cdef Node cause            # ... the dependency stands that led to it
     cdef bint ended
     cdef bint fleeting         # its outcome is good for its revision only
-    cdef bint saw_failure      # so is one that comes from a failure
     cdef bint abandoned        # its event loop stands still: who waited for it computes for himself
     cdef object loop           # the event loop in which it was suspended first, or None
     cdef object entry          # the InFlightEntry of those who follow it from outside of the engine, or None
@@ -40,6 +39,7 @@ cdef class Frame:
     cdef uint32_t index_mask
     cdef uint32_t group        # that of the reads that are being recorded; 0: none
     cdef uint32_t n_groups
+    cdef set raised            # what others have failed with (`raised`), kept until this has ended; None: nothing
     # -- who waits for it: the future's address -> (future, its loop, the waiting Frame or None); and the frames
     # that are held in it (`hold`): their address -> (None, None, the Frame)
     cdef dict waiters

@@ -28,7 +28,7 @@ from picante._core.node cimport (
 )
 from picante._core.observe cimport BECAUSE_LED, flush
 from picante._core.outcome cimport Outcome, outcome_at
-from picante._core.raised cimport raised_by
+from picante._core.raised cimport new_raised, raised_by
 from picante._core.packed cimport opened
 from picante._core.sharing cimport find_family
 from picante._core.states import InFlightKey, InFlightState
@@ -163,13 +163,14 @@ cdef class InFlightGuard:
         cdef bint is_new
         if frame is None:
             return 0
+        result = new_raised(value) if outcome == FAILED else value
         try:
             for node in nodes:
                 if outcome_at(node, self.view, &known):
                     record(frame, node, known.changed_at, known.valid_since)
                 else:
                     record(frame, node, NO_OUTCOME, 0)
-            is_new = commit(self.store, frame, outcome, value)
+            is_new = commit(self.store, frame, outcome, result)
             if self.store.observer is not None:
                 tell_end(self.store.observer, frame, outcome, is_new, value)
         finally:

@@ -30,9 +30,9 @@ cdef inline bint is_gone(Outcome *outcome):
     return outcome.flags & FAILED and raised_by(<Failure> outcome.value) is None
 
 
-cdef Failure new_owned(object error)
+cdef Raised new_raised(object error)
 cdef int lend(Store store, Node node, Failure failure) except -1
 cdef int lend_failures(Store store) except -1
 cdef int leave_to_others(Store store, View view, set raised) except -1
 cdef int give_to_database(Store store, Raised raised) except -1
-cdef int restore_traceback(Failure failure) except -1
+cdef void restore_traceback(Raised raised) noexcept

@@ -12,6 +12,7 @@ from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.ref cimport PyObject
 from libc.stdint cimport uint64_t
 
+from picante._core.awaitable cimport picante_set_traceback, picante_traceback
 from picante._core.node cimport (
     MARKED, Version, begin_transition, drop_edges, end_transition, read_by, release_slot,
 )
@@ -26,14 +27,12 @@ cdef class Raised:
             _forget(self.store, self.node, self.failure)
 
 
-cdef Failure new_owned(object error):
-    """The outcome of a computation that raised `error`, the cell's own."""
-    cdef Failure failure = Failure()
+cdef Raised new_raised(object error):
+    """What a computation has raised, which belongs to nobody yet."""
     cdef Raised raised = Raised()
     raised.error = error
-    raised.traceback = error.__traceback__
-    failure.owned = raised
-    return failure
+    raised.traceback = picante_traceback(error)
+    return raised
 
 
 cdef int lend(Store store, Node node, Failure failure) except -1:
@@ -79,28 +78,29 @@ cdef int _lend_to_database(Store store, Node node, Failure failure) except -1:
 
 
 cdef int give_to_database(Store store, Raised raised) except -1:
+    cdef set fresh
     if store.raised is None:
-        store.raised = set()
+        fresh = set()  # making it may run finalizers, after which there may be one
+        if store.raised is None:
+            store.raised = fresh
     store.raised.add(raised)
     return 0
 
 
 cdef int leave_to_others(Store store, View view, set raised) except -1:
     """Let what was raised at `view` last for those who still read there: the database, where it is the present one."""
+    cdef set fresh = set()  # first: making it may run finalizers
     if view.pinned:
         return leave_to_pinned(view, raised)
     if store.raised is None:
-        store.raised = set()
+        store.raised = fresh
     store.raised |= raised
     return 0
 
 
-cdef int restore_traceback(Failure failure) except -1:
+cdef void restore_traceback(Raised raised) noexcept:
     """Let the exception forget the way that it has gone: who has caught it would live as long as the failure."""
-    cdef Raised raised = raised_by(failure)
-    if raised is not None and raised.error.__traceback__ is not raised.traceback:
-        raised.error.__traceback__ = raised.traceback
-    return 0
+    picante_set_traceback(raised.error, raised.traceback)
 
 
 cdef int _forget(Store store, Node node, Failure failure) except -1:

@@ -165,16 +165,22 @@ cdef int leave_to_pinned(View view, set raised) except -1:
     Snapshots own it themselves: what is reached from the store would keep an ended snapshot, perhaps another one that
     nobody else knows any more. Evaluations end, so for them the view may own it.
     """
-    cdef list heirs = []
     cdef PyObject *each = view.snapshots
     cdef Reader heir
-    while each != NULL:
-        heirs.append(<Reader> each)
-        each = (<Reader> each).next
-    for heir in heirs:
-        heir.raised = set(raised) if heir.raised is None else heir.raised | raised
-    if not heirs and view.users:
-        view.raised = set(raised) if view.raised is None else view.raised | raised
+    cdef bint collecting = begin_transition()  # making sets may run finalizers, and those may close a snapshot
+    try:
+        if each == NULL and view.users:
+            if view.raised is None:
+                view.raised = set()
+            view.raised |= raised
+        while each != NULL:
+            heir = <Reader> each
+            if heir.raised is None:
+                heir.raised = set()
+            heir.raised |= raised
+            each = heir.next
+    finally:
+        end_transition(collecting)
     return 0
 
 
