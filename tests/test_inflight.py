@@ -647,6 +647,61 @@ async def test_a_query_that_leads_what_it_asks_for_through_others_is_a_cycle(
         await deadline(outer.get(world, 1), 2)
 
 
+@pytest.mark.parametrize("others", [False, True])
+async def test_a_query_that_follows_what_waits_for_it_is_a_cycle(
+    world: World, others: bool, deadline: Any
+) -> None:
+    text, read = reading(world)
+
+    @world.query
+    async def inner(db: Any, key: Any) -> Any:
+        entry = follow(key_of(world, outer, 1))
+        await asyncio.gather(*([entry.wait(), asyncio.sleep(0)] if others else [entry.wait()]))
+
+    @world.query
+    async def outer(db: Any, key: Any) -> Any:
+        await asyncio.sleep(0)
+        return await inner.get(db, key)
+
+    text.set(world, 1, 1)
+    await read.get(world, 1)
+    await taken(world)
+    with pytest.raises(CycleError) as caught:
+        await deadline(outer.get(world, 1), 2)
+    assert caught.value.requested == DynKey(outer.kind, Key.encode(1))
+
+
+async def test_a_query_that_asks_for_what_follows_its_own_guard_is_a_cycle(
+    world: World, deadline: Any
+) -> None:
+    _, read = reading(world)
+
+    @world.query
+    async def follower(db: Any, key: Any) -> Any:
+        return await follow(key_of(world, read, 1)).wait()
+
+    @world.query
+    async def leading(db: Any, key: Any) -> Any:
+        guard = lead(key_of(world, read, 1))
+        try:
+            if key == "late":
+                await world.gates.wait()
+            return await follower.get(db, key)
+        finally:
+            guard.cancel()
+
+    await read.get(world, 0)
+    await taken(world)
+    with pytest.raises(CycleError):
+        await deadline(leading.get(world, "at once"), 2)
+    running = await started(leading.get(world, "late"))
+    waiting = await started(follower.get(world, "late"))
+    world.gates.release(0)
+    with pytest.raises(CycleError):
+        await deadline(running, 2)
+    assert await deadline(waiting, 2) is InFlightState.CANCELLED
+
+
 async def test_a_query_may_lead_and_complete_what_others_wait_for(
     world: World, deadline: Any
 ) -> None:

@@ -1126,7 +1126,9 @@ async def test_a_failure_that_was_handed_in_does_not_keep_a_snapshot_that_raised
     text.set(world, "a", 1)
     snap = await taken(world)
     ref = weakref.ref(snap)
-    key = InFlightKey(world.runtime.id, world.runtime.current_revision, failing.kind, Key.encode("a"))
+    key = InFlightKey(
+        world.runtime.id, world.runtime.current_revision, failing.kind, Key.encode("a")
+    )
     leader = registry.try_lead(key)
     assert isinstance(leader, Leader)
     leader.guard.fail(ValueError("handed in"))
@@ -1157,20 +1159,20 @@ def test_a_failure_lasts_until_it_is_handed_out_whatever_finalizers_do_meanwhile
         gc.collect()
         for _ in range(5):
             Trap(db)
-        gc.set_threshold(threshold)
+        gc.set_threshold(key)
         gc.enable()
         raise KeyError(key)
 
     thresholds = gc.get_threshold()
     try:
-        for threshold in range(1, 30):
+        for threshold in range(1, 30):  # it is reached in another place each time
             gc.set_threshold(*thresholds)
             db = picante.Database()
             inner = DerivedIngredient(1, "inner", compute)
             outer = DerivedIngredient(2, "outer", compute_outer)
             db.runtime.snapshot().close()  # from here on failures that a query has seen are lent
             with pytest.raises(KeyError):
-                drive(outer.get(db, 1))
+                drive(outer.get(db, threshold))
     finally:
         gc.set_threshold(*thresholds)
         gc.enable()

@@ -316,7 +316,7 @@ cdef int remove_waiter(Frame frame, object future) except -1:
 
 
 cdef int hold(Frame holder, Frame frame) except -1:
-    """`frame`, which no coroutine belongs to, ends when `holder` says so: as if it waited for that one."""
+    """`frame` goes on when `holder` has ended, or has said so: it waits for that one, though by no future in here."""
     if holder.waiters is None:
         holder.waiters = {}
     holder.waiters[<size_t> <PyObject *> frame] = (None, None, frame)

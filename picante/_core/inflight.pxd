@@ -19,9 +19,10 @@ cdef class InFlightEntry:
     cdef readonly object error       # once FAILED: the exception
     cdef tuple identity              # the key in built-in types, whose hash and equality run no user code
     cdef dict waiters                # as those of frames
-    cdef Frame followed              # the engine's computation that it stands for, while that runs
+    cdef Frame followed              # the computation of a cell that it stands for, while that runs
     cdef object __weakref__
 
+    cdef int join(self, Frame frame) except -1
     cdef int end(self, object state) except -1
 
 

@@ -17,10 +17,10 @@ from picante._core.awaitable cimport is_one_shot
 from picante._core.commit cimport commit, release_reads
 from picante._core.failure cimport NO_RESULTS, failure_of
 from picante._core.frame cimport (
-    abandon_frame, begin_frame, current_frame, end_frame, frame_at, hold, let_go, record, running_loop, stands_still,
-    tell_abort, tell_begin, tell_end, wake, watch,
+    abandon_frame, begin_frame, current_frame, end_frame, find_cycle, frame_at, hold, let_go, record, running_loop,
+    stands_still, tell_abort, tell_begin, tell_end, wake, watch,
 )
-from picante._core.ingredient cimport ingredient_of
+from picante._core.ingredient cimport cycle_error, ingredient_of
 from picante._core.key cimport Dep, new_dep
 from picante._core.key import Revision
 from picante._core.node cimport (
@@ -56,7 +56,12 @@ cdef class InFlightEntry:
         """Wait for the end and return the state then, never `RUNNING`. From any event loop, in any thread.
 
         After `CANCELLED` there is no result: start again, perhaps as the leader (r[inflight.follower]).
+
+        Raises:
+            CycleError: the computation waits for the query in which this is awaited.
         """
+        cdef Frame frame = current_frame()
+        cdef Frame followed
         while self.state is RUNNING:
             loop = running_loop()
             if loop is None:
@@ -66,15 +71,36 @@ cdef class InFlightEntry:
                 cancel_entry(self.followed)
                 break
             future = loop.create_future()
+            followed = self.followed
             self.waiters[id(future)] = (future, loop, None)
             try:
                 if self.state is RUNNING:
-                    if self.followed is not None:
-                        watch(self.followed, future, loop)
+                    if followed is not None:
+                        self.join(frame)
+                        watch(followed, future, loop)
                     await future
             finally:
                 self.waiters.pop(id(future), None)
+                if followed is not None and frame is not None:
+                    let_go(followed, frame)
         return self.state
+
+    cdef int join(self, Frame frame) except -1:
+        """Let the query of `frame` be found among those that wait for the end of what is followed."""
+        cdef list stack
+        cdef bint collecting
+        if frame is None or frame.ended:
+            return 0
+        collecting = begin_transition()  # nobody may slip in between the search for a cycle and this
+        try:
+            stack = find_cycle(frame, self.followed, [self.followed.node])
+            if stack is None:
+                hold(self.followed, frame)
+        finally:
+            end_transition(collecting)
+        if stack is not None:
+            raise cycle_error(stack)
+        return 0
 
     cdef int end(self, object state) except -1:
         if self.state is not RUNNING:
@@ -285,6 +311,7 @@ cdef InFlightEntry _lead_or_follow(InFlightGuard guard, Store store, Frame frame
         guard.entry = None
         return entry
     begin_frame(frame)
+    entry.followed = frame
     enter_view(frame.view)
     guard.store, guard.frame, guard.view = store, frame, frame.view
     if store.observer is not None:
