@@ -6,10 +6,12 @@ import argparse
 import gc
 import io
 import os
+import platform
 import sys
 from collections.abc import Sequence
 
 from picante.commands import graph, inspect, report
+from picante.version import package_version
 
 __all__ = ["main"]
 
@@ -20,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m picante",
         description="Tools for picante. `python -m picante COMMAND --help` says more about each.",
     )
+    parser.add_argument("--version", action="version", version=version_text())
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in (inspect, graph, report):
         module.add(commands)
@@ -29,6 +32,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # a path may have any character
     code: int = options.run(options)
     return code
+
+
+def version_text() -> str:
+    """What a bug report needs to say of the installation."""
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    return f"picante {package_version()} ({python})"
 
 
 def run() -> int:

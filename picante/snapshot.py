@@ -93,7 +93,8 @@ class Snapshot(_Base):
         """Not that of the database's class: what a snapshot holds is the database's."""
 
     def __repr__(self) -> str:
-        return f"<{label(type(self))} at revision {self.runtime.current_revision}>"
+        end = ", closed" if self.runtime.is_closed else ""
+        return f"<{label(type(self))} at revision {self.runtime.current_revision}{end}>"
 
     def __reduce__(self) -> Never:
         raise TypeError(

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import platform
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -67,18 +69,56 @@ def test_the_graph_of_a_file_is_that_of_the_database_that_was_saved(tmp_path: Pa
     saved = DependencyGraph.from_file(tmp_path / "app.cache")
 
     def edges(graph: DependencyGraph) -> set[tuple[str, str]]:
-        return {
-            (graph.label(a).replace('"', "'"), graph.label(b).replace('"', "'"))
-            for a, b in graph.edges
-        }
+        return {(graph.label(a), graph.label(b)) for a, b in graph.edges}
 
     assert edges(saved) == edges(live)
     assert saved.revision == live.revision
     sorts = {saved.label(node): saved.names.sort(node.kind) for node in saved}
     assert sorts["total()"] == "query"
-    assert sorts["Page('0.md')"] == sorts["Page(*)"] == sorts["Strict()"] == "input"
+    assert sorts['Page("0.md")'] == sorts["Page(*)"] == sorts["Strict()"] == "input"
     assert sorts["Words(('one', 'two', '0'))"] == "interned"
     assert saved.names.full_name(words.kind).endswith(".words")
+
+
+class Place(picante.Input):
+    town: picante.KeyField[str]
+    number: picante.KeyField[int]
+    name: picante.Field[str]
+
+
+class Tag(picante.Interned):
+    text: picante.Field[str]
+
+
+class Pair(picante.Interned):
+    tag: picante.Field[Tag]
+    text: picante.Field[str]
+
+
+@picante.tracked
+async def names(db: picante.Database, place: Place, pair: Pair, text: str) -> str:
+    return place.name(db) + pair.tag(db).text(db) + text
+
+
+@picante.tracked
+async def all_names(db: picante.Database) -> list[str]:
+    pair = Pair(db, Tag(db, "a"), 'it\'s "b"')
+    return [await names(db, place, pair, "x") for place in Place.all(db)]
+
+
+# r[debug.graph]
+async def test_labels_are_the_same_for_a_file_and_for_the_database_that_wrote_it(
+    tmp_path: Path,
+) -> None:
+    db = picante.Database()
+    Place(db, "Rome", 1, name="")
+    Place(db, 'the "Hague"', 2, name="")
+    await all_names(db)
+    await db.save(tmp_path / "app.cache")
+    live = DependencyGraph.from_runtime(db.runtime, db)
+    assert sorted(DependencyGraph.from_file(tmp_path / "app.cache").labels) == sorted(live.labels)
+    assert 'Place("Rome", 1)' in live.labels
+    assert """names(Place("Rome", 1), Pair(Tag("a"), 'it\\'s "b"'), 'x')""" in live.labels
 
 
 # r[debug.graph]
@@ -88,7 +128,7 @@ def test_what_was_read_side_by_side_is_in_the_graph_of_a_file(tmp_path: Path) ->
         await counts(db)
         await db.save(tmp_path / "app.cache")
         live = DependencyGraph.from_runtime(db.runtime, db)
-        return sorted(label.replace('"', "'") for label in labels_read(live))
+        return sorted(labels_read(live))
 
     def labels_read(graph: DependencyGraph) -> list[str]:
         [node] = graph.named("counts()", exact=True)
@@ -96,7 +136,7 @@ def test_what_was_read_side_by_side_is_in_the_graph_of_a_file(tmp_path: Path) ->
 
     read = asyncio.run(run())
     assert sorted(labels_read(DependencyGraph.from_file(tmp_path / "app.cache"))) == read
-    assert "count(Page('1.md'), 1)" in read
+    assert 'count(Page("1.md"), 1)' in read
 
 
 def test_an_outline_shows_what_each_query_read(
@@ -111,37 +151,37 @@ def test_an_outline_shows_what_each_query_read(
         "total()",
         "  Strict()",
         "  Page(*)",
-        "  count(Page('0.md'), 3)",
-        "    words(Page('0.md'))",
-        "      Page('0.md')",
+        '  count(Page("0.md"), 3)',
+        '    words(Page("0.md"))',
+        '      Page("0.md")',
         "    Words(('one', 'two', '0'))",
-        "  count(Page('1.md'), 3)",
-        "    words(Page('1.md'))",
-        "      Page('1.md')",
+        '  count(Page("1.md"), 3)',
+        '    words(Page("1.md"))',
+        '      Page("1.md")',
         "    Words(('one', 'two', '1'))",
     ]
     _, out, _ = shown(capsys, "graph", cache, "--max-nodes", 4)
-    assert out.splitlines()[-2:] == ["  count(Page('0.md'), 3)", "(7 more)"]
+    assert out.splitlines()[-2:] == ['  count(Page("0.md"), 3)', "(7 more)"]
 
 
 def test_selections_narrow_it_down(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert labels(capsys, cache, "--root", 'words(Page("0.md"))') == {
-        "words(Page('0.md'))",
-        "Page('0.md')",
+        'words(Page("0.md"))',
+        'Page("0.md")',
     }
     assert labels(capsys, cache, "--root", "total", "--depth", 1) == {
         "total()",
         "Strict()",
         "Page(*)",
-        "count(Page('0.md'), 3)",
-        "count(Page('1.md'), 3)",
+        'count(Page("0.md"), 3)',
+        'count(Page("1.md"), 3)',
     }
-    assert labels(capsys, cache, "--reaching", "Page('1.md')", "--depth", 2, "--query", "c*") == {
-        "count(Page('1.md'), 3)"
+    assert labels(capsys, cache, "--reaching", 'Page("1.md")', "--depth", 2, "--query", "c*") == {
+        'count(Page("1.md"), 3)'
     }
     assert labels(capsys, cache, "--query", "words", "--query", "*.pages.total") == {
-        "words(Page('0.md'))",
-        "words(Page('1.md'))",
+        'words(Page("0.md"))',
+        'words(Page("1.md"))',
         "total()",
     }
     assert len(labels(capsys, cache, "--no-interned")) == 9
@@ -253,6 +293,24 @@ def test_hostile_names_and_keys_stay_text(tmp_path: Path) -> None:
 
 
 # --- What all commands share ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_the_version_is_that_which_is_installed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, installed: bool
+) -> None:
+    def version(name: str) -> str:
+        if not installed:
+            raise metadata.PackageNotFoundError(name)
+        return "1.2.3"
+
+    monkeypatch.setattr(metadata, "version", version)
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    shown = "1.2.3" if installed else "unknown"
+    assert capsys.readouterr().out == f"picante {shown} ({python})\n"
 
 
 def test_help_lists_the_commands_and_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:

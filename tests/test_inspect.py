@@ -108,7 +108,7 @@ def test_it_names_the_largest_records_by_keys_that_a_person_can_read(cache: Path
     assert largest[0].key == "(Point(300, 'é'), 2)"
     assert largest[0].size > 604
     keys = {each.key for each in largest}
-    assert {"Page('page-0.md')", "Page('page-2.md')", "Value(('a', 'b'))"} <= keys
+    assert {'Page("page-0.md")', 'Page("page-2.md")', "Words(('a', 'b'))"} <= keys
     assert len(inspect(cache, largest=2).largest) == 2  # type: ignore[union-attr]
     assert inspect(cache, largest=0).largest == []  # type: ignore[union-attr]
 

@@ -322,7 +322,13 @@ async def test_copying_and_pickling_a_snapshot_is_refused_with_a_reason() -> Non
 async def test_its_repr_says_what_it_is_and_of_when(world: World) -> None:
     world.runtime.bump_revision()
     assert repr(await taken(world)) == "<WorldSnapshot at revision 1>"
-    assert repr(await Declared().snapshot()) == "<DeclaredSnapshot at revision 0>"
+    snap = await Declared().snapshot()
+    assert repr(snap) == "<DeclaredSnapshot at revision 0>"
+    assert (snap.runtime.is_closed, world.runtime.is_closed) == (False, False)
+    snap.close()
+    assert repr(snap) == "<DeclaredSnapshot at revision 0, closed>"
+    assert repr(snap.runtime).endswith(", closed>")
+    assert snap.runtime.is_closed
 
 
 # -- frozen

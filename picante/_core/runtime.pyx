@@ -59,7 +59,7 @@ cdef class Runtime(Reader):
             self.close()
 
     def __repr__(self):
-        return f"<Runtime {int(self.id)} at {self.current_revision!r}>"
+        return f"<Runtime {int(self.id)} at {self.current_revision!r}{', closed' if self.closed else ''}>"
 
     def __reduce__(self):
         raise TypeError("A Runtime cannot be pickled: it is the live state of a database. Save the cache instead.")
@@ -135,6 +135,11 @@ cdef class Runtime(Reader):
         add_reader(frozen.view, frozen)
         lend_failures(self.store)
         return frozen
+
+    @property
+    def is_closed(self):
+        """Whether this is the runtime of a snapshot that was closed: nothing more is read through it."""
+        return self.closed
 
     def close(self):
         """End a snapshot: what was kept only for it is freed at once. Queries that run on it go on to their ends.

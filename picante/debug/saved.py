@@ -50,9 +50,11 @@ class SavedNames(Names):
         place = self._places.get(record)
         if place is None:
             return f"{name}(*)"
+        if self.sort(record.kind) == "interned" and name.endswith(".keys"):
+            return self._keys.label(*place)
         text = self._keys.show(*place)
         if self.sort(record.kind) == "interned":
-            return name + text[5:] if text.startswith("Value(") else f"{name}({text})"
+            return text if text.startswith(f"{name}(") else f"{name}({text})"
         key = record.key.bytes
         if key[:2] == b"\xd7\x07" and key[2:6] == int(record.kind).to_bytes(4, "big"):
             return text  # a record is called by its handle

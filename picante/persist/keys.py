@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from picante.persist.format import Index, SectionInfo
-from picante.persist.show import readable
+from picante.persist.show import readable, record_label
 
 __all__ = ["RecordKeys", "records_of"]
+
+DEEPEST = 4
+"""So far handles within records that handles stand for are looked up. A file may have them in a circle."""
 
 
 def records_of(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -40,6 +43,7 @@ class RecordKeys:
         self.by_kind = {each.kind: each for each in index.sections}
         self.by_name = {each.name: position for position, each in enumerate(index.sections)}
         self.interned: dict[int, list[tuple[int, int]]] = {}
+        self.labels: dict[tuple[int, int, int], str] = {}
 
     def place(self, start: int, end: int) -> tuple[int, int] | None:
         """Where the key of the record of an input or a query begins and ends, if there is one."""
@@ -58,23 +62,49 @@ class RecordKeys:
         place = self.place(start, end)
         return "?" if place is None else self._readable(*place)
 
-    def _readable(self, start: int, end: int) -> str:
-        return readable(self.data[start:end], self.names, self._handle)
+    def label(self, position: int, start: int, end: int) -> str:
+        """What the key of an input, which is interned, is called by itself: `Page.keys("a.md")`."""
+        owner, _, last = self.index.sections[position].name.rpartition(".")
+        name = f"{owner.rpartition('.')[2]}.{last}"
+        return record_label(
+            name, self.data[start:end], self.names, self._handle(DEEPEST), spread=False
+        )
 
-    def _handle(self, kind: int, number: int) -> str:
-        """A handle by what was interned for it, if that stands in the file, too."""
-        section = self.by_kind.get(kind)
-        name = f"kind_{kind:08x}" if section is None else section.name
-        position = self._keys_of(section)
-        if position is not None:
-            places = self.interned.get(position)
-            if places is None:
-                first, last = self.offsets[position : position + 2]
-                places = self.interned[position] = list(records_of(self.data, first, last))
-            if number < len(places):
-                content = readable(self.data[slice(*places[number])], self.names, None)
-                return f"{name.rpartition('.')[2]}({content})"
-        return f"{name.rpartition('.')[2]}#{number}"
+    def _readable(self, start: int, end: int) -> str:
+        return readable(self.data[start:end], self.names, self._handle(DEEPEST))
+
+    def _handle(self, depth: int) -> Callable[[int, int], str]:
+        """Gives the text of a handle: what was interned for it, if that stands in the file, too."""
+
+        def text(kind: int, number: int) -> str:
+            section = self.by_kind.get(kind)
+            name = (f"kind_{kind:08x}" if section is None else section.name).rpartition(".")[2]
+            position = self._keys_of(section)
+            places = [] if position is None else self._interned(position)
+            if position is None or number >= len(places) or not depth:
+                return f"{name}#{number}"
+            identity = (position, number, depth)
+            if identity not in self.labels:
+                content = self.data[slice(*places[number])]
+                show = self._handle(depth - 1)
+                is_record = (
+                    self.index.sections[position] is section
+                )  # a value that has its name with it
+                self.labels[identity] = (
+                    readable(content, self.names, show)
+                    if is_record
+                    else record_label(name, content, self.names, show)
+                )
+            return self.labels[identity]
+
+        return text
+
+    def _interned(self, position: int) -> list[tuple[int, int]]:
+        places = self.interned.get(position)
+        if places is None:
+            first, last = self.offsets[position : position + 2]
+            places = self.interned[position] = list(records_of(self.data, first, last))
+        return places
 
     def _keys_of(self, section: SectionInfo | None) -> int | None:
         if section is None:

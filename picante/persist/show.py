@@ -8,7 +8,9 @@ from typing import Any
 
 import msgpack  # type: ignore[import-untyped]  # ships no types
 
-__all__ = ["readable"]
+from picante.decorators.fields import shown
+
+__all__ = ["readable", "record_label"]
 
 MAX_SHOWN = 4096  # bytes; what is larger is shown by its size
 MAX_TEXT = 120  # characters
@@ -33,15 +35,48 @@ def readable(
         names: those that values name by number.
         handle: gives the text of a handle, from its kind and its id.
     """
+    return _text_of(data, _Show(names, handle).text)
+
+
+def record_label(
+    name: str,
+    data: bytes,
+    names: Sequence[str],
+    handle: Callable[[int, int], str] | None = None,
+    *,
+    spread: bool = True,
+) -> str:
+    """What a record is called, as the labels of a live database call it: `Page("a.md")`.
+
+    Args:
+        name: that of its class.
+        data: its stored key. A tuple is taken for several key fields, which nothing in the file tells from one.
+        names, handle: as `readable` takes them.
+        spread: whether a tuple is several fields.
+    """
+
+    def text(data: bytes) -> str:
+        value = _Show(names, handle).value(data)
+        return f"{name}({_fields(value if spread and type(value) is tuple else (value,))})"
+
+    return _text_of(data, text)
+
+
+def _text_of(data: bytes, make: Callable[[bytes], str]) -> str:
+    """One printable line of bearable length, whatever the bytes are."""
     if len(data) > MAX_SHOWN:
         return f"<{len(data):,} bytes>"
     try:
-        text = _Show(names, handle).text(data)
+        text = make(data)
     except (ValueError, TypeError, LookupError, RecursionError, msgpack.UnpackException):
         return f"<{len(data):,} bytes that cannot be shown>"
     text = text.encode("utf-8", "backslashreplace").decode()
     text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
     return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 4]} ..."
+
+
+def _fields(values: Sequence[Any]) -> str:
+    return ", ".join(map(shown, values))
 
 
 class _Show:
@@ -50,10 +85,13 @@ class _Show:
         self.handle = handle
 
     def text(self, data: bytes) -> str:
+        return repr(self.value(data))
+
+    def value(self, data: bytes) -> Any:
         values = self.row(data)
         if len(values) != 1:
             raise ValueError("this is not one value")
-        return repr(values[0])
+        return values[0]
 
     def row(self, data: bytes, *, named: bool = False) -> list[Any]:
         """All values that stand in `data`. A text that begins a `named` one is a name, which may be met again in it."""
@@ -132,7 +170,9 @@ class _Show:
             name = self.names[name]
         elif code in (5, 6):
             rest = rest[1:]  # the hash of its fields
-        short = str(name).rpartition(".")[2]
+        path, _, short = str(name).rpartition(".")
+        if code == 5 and short == "Value" and path:  # the value of an Interned class
+            return f"{path.rpartition('.')[2]}({_fields(rest)})"
         if code == 4:
             return f"{short}.{rest[0]}" if isinstance(rest[0], str) else f"{short}({rest[0]!r})"
         return f"{short}({', '.join(map(repr, rest))})"

@@ -11,7 +11,6 @@ import os
 import platform
 import sys
 from collections.abc import Iterator, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +19,7 @@ from picante.profile.advice import Advice
 from picante.profile.stats import Node, QueryStats
 from picante.profile.timeline import Run, Timeline
 from picante.profile.tracks import lay_out
+from picante.version import package_version
 
 __all__ = ["VERSION", "make_trace", "write_trace"]
 
@@ -236,13 +236,9 @@ def _track_names(track_threads: Sequence[int], threads: Sequence[str]) -> list[s
 
 
 def _machine() -> dict[str, Any]:
-    try:
-        version = metadata.version("picante")
-    except metadata.PackageNotFoundError:
-        version = "unknown"
     return {
         "python": f"{platform.python_version()} ({platform.python_implementation()})",
-        "picante": version,
+        "picante": package_version(),
         "platform": platform.platform(),
         "processors": os.cpu_count(),
         "pid": os.getpid(),
