@@ -23,6 +23,7 @@ from typing import Any, Final
 from picante._core.databases import watch_databases
 from picante._core.runtime import Runtime
 from picante.observe import Event, EventKind, Observer, RunOutcome, RunReason, Subject, observe
+from picante.reasons import reason_text
 
 __all__ = ["TRACE"]
 
@@ -270,11 +271,11 @@ def access_begun(event: Event) -> None:
 
 
 def verified_same(event: Event) -> None:
-    verified(event, "same", "verify %s: %s is as it was")
+    verified(event, "same", "verify %s: %s had not changed")
 
 
 def verified_different(event: Event) -> None:
-    verified(event, "different", "verify %s: %s is another one")
+    verified(event, "different", "verify %s: %s had changed")
 
 
 def verified(event: Event, result: str, text: str) -> None:
@@ -292,20 +293,18 @@ def run_begun(event: Event) -> None:
     if event.subject is not None:
         running[event.number] = event.subject
     if queries.isEnabledFor(TRACE):
-        reason = RunReason(event.detail).name.lower()
+        reason = RunReason(event.detail)
         dep = None if event.other is None else Label(event.other)
-        text = "run %s at revision %d: " + REASONS[RunReason(event.detail)]
-        args = (event.extra,) if dep is None else (event.extra, dep)
-        text = text.replace("{}", "something" if dep is None else "%s")
+        because = reason_text(reason, None if dep is None else "%s")
         log(
             queries,
             TRACE,
             "run",
-            text,
+            f"run %s at revision %d: {because}",
             event,
-            *args,
+            *([event.extra] if dep is None or "%s" not in because else [event.extra, dep]),
             revision=event.extra,
-            reason=reason,
+            reason=reason.name.lower(),
             dependency=dep,
         )
 
@@ -325,19 +324,6 @@ def waits(event: Event) -> None:
     log(queries, TRACE, "wait", "wait for %s, which runs already", event)
 
 
-REASONS: Final = {
-    RunReason.FIRST: "it was never computed",
-    RunReason.DIFFERS: "{} is another one",
-    RunReason.GONE: "{} is gone",
-    RunReason.INVALIDATED: "it was invalidated",
-    RunReason.FAILED: "it failed before",
-    RunReason.UNLINKED: "what it read is not known",
-    RunReason.EVICTED: "its memo was dropped",
-    RunReason.LOST: "{} had no outcome",
-    RunReason.OTHER_REVISION: "what is known is of a later revision",
-    RunReason.LED: "somebody outside of the engine computes it",
-    RunReason.UNKNOWN: "it must be computed",
-}
 OUTCOMES: Final = {
     RunOutcome.NEW: "a new value",
     RunOutcome.EQUAL: "an equal value",

@@ -394,7 +394,7 @@ def test_dependencies_that_are_given_by_hand_take_back_the_cause(db: picante.Dat
     db.runtime.update_query_deps(query, reversed(graph[query]))
     found = db.explain(total)
     assert (found.reason, found.ran_at, found.cause, found.trail) == ("differs", 3, None, ())
-    assert "what is not known any more" in str(found)
+    assert "because something that it read had changed" in str(found)
 
 
 def test_the_cause_is_found_where_the_order_of_reads_is_another_one(db: picante.Database) -> None:

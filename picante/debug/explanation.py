@@ -24,6 +24,7 @@ from picante._core.states import (
 )
 from picante.debug.asked import find_query
 from picante.debug.names import Names, Sort, field_label, one_line, presence_label
+from picante.reasons import reason_text
 
 __all__ = ["Change", "Cutoff", "Explanation", "Item", "Read", "Step", "explain"]
 
@@ -227,7 +228,7 @@ class Explanation:
             result = ", with a new result" if self.is_new else ", with an equal result"
         if self.state == "failed":
             result = ", and failed"
-        return f"at revision {self.ran_at}, {reason_text(self.reason, cause)}{result}"
+        return f"at revision {self.ran_at}, {because_of(self.reason, cause)}{result}"
 
 
 def explain(db: object, query: Any, /, *args: Any, **kwargs: Any) -> Explanation:
@@ -350,35 +351,17 @@ def next_of(facts: QueryFacts) -> Next:
 # -- texts
 
 
-def reason_text(reason: ReasonFacts | None, cause: str | None) -> str:
+def because_of(reason: ReasonFacts | None, cause: str | None) -> str:
     match reason:
-        case "first":
-            return "because it had never been computed"
-        case "differs":
-            return (
-                f"because {cause or 'something it reads (what is not known any more)'} had changed"
-            )
-        case "unseen":
-            return f"because the outcome of {cause or 'something that it read'} could not be known"
-        case "gone":
-            return f"because {cause or 'something it read'} was gone"
-        case "invalidated":
-            return "because it was invalidated"
-        case "failed":
-            return "because it had failed, and a failure ends with its revision"
-        case "dropped":
-            return "because its memo had been dropped"
-        case "forgotten":
-            return "because its dependencies had been forgotten"
-        case "code":
-            return "because its code is another one than that of the loaded memo"
         case "loaded":
             return "when it was loaded from a cache"
         case "adopted":
             return "by an earlier result, which had read the same"
         case "handed_in":
             return "by somebody outside of the engine"
-    return "for a reason that is not known any more"
+        case "unknown" | None:
+            return "for a reason that is not known any more"
+    return f"because {reason_text(reason, cause)}"
 
 
 def because(step: Step) -> str:
@@ -395,7 +378,7 @@ def trail_lines(trail: tuple[Step, ...]) -> Iterable[str]:
             yield f"{step.item.label} changed{at}; it has run again since, so why is not known any more"
         else:
             cause = trail[i + 1].item.label if i + 1 < len(trail) else None
-            yield f"{step.item.label} changed{at}, {reason_text(step.reason, cause)}"
+            yield f"{step.item.label} changed{at}, {because_of(step.reason, cause)}"
 
 
 def change_line(change: Change) -> str:

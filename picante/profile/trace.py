@@ -19,6 +19,7 @@ from picante.profile.advice import Advice
 from picante.profile.stats import Node, QueryStats
 from picante.profile.timeline import Run, Timeline
 from picante.profile.tracks import lay_out
+from picante.reasons import reason_text
 from picante.version import package_version
 
 __all__ = ["VERSION", "make_trace", "write_trace"]
@@ -28,19 +29,6 @@ VERSION: Final = 1
 
 OUTCOMES: Final = [*[each.name.lower() for each in RunOutcome], "running"]
 REASONS: Final = [each.name.lower() for each in RunReason]
-REASON_TEXTS: Final = {
-    RunReason.FIRST: "it was never computed before",
-    RunReason.DIFFERS: "a dependency has another outcome than the one that was read",
-    RunReason.GONE: "a dependency does not exist any more, or the database does not know its kind",
-    RunReason.INVALIDATED: "it was invalidated by hand",
-    RunReason.FAILED: "it failed at an earlier revision",
-    RunReason.UNLINKED: "nothing is known of its dependencies: forgotten, or its code has changed since it was stored",
-    RunReason.EVICTED: "its memo was dropped to save memory",
-    RunReason.LOST: "a dependency never got an outcome, or cannot be brought up to date any more",
-    RunReason.OTHER_REVISION: "what is known of it is of a later revision than the one that was asked for",
-    RunReason.LED: "somebody outside of the engine computes it",
-    RunReason.UNKNOWN: "the reason is not known",
-}
 CHANGES: Final = {
     EventKind.INPUT_SET: "set",
     EventKind.INPUT_SAME: "same",
@@ -97,7 +85,7 @@ def make_trace(
             "runs": _runs(timeline, placed),
             "outcomes": OUTCOMES,
             "reasons": REASONS,
-            "reason_texts": [REASON_TEXTS[each] for each in RunReason],
+            "reason_texts": [reason_text(each) for each in RunReason],
             "errors": [list(each) for each in errors],
             "steps": _steps(timeline),
             "tracks": [

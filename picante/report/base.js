@@ -22,6 +22,13 @@ function make(tag, attributes, ...children) {
 const plain = new Intl.NumberFormat("en");
 const number = (value) => plain.format(value);
 
+/** What stands before and behind the name of the cause in the text of a reason. */
+function aroundCause(text) {
+  const something = "something that it read";
+  const at = text.indexOf(something);
+  return at < 0 ? [`${text}: `, ""] : [text.slice(0, at), text.slice(at + something.length)];
+}
+
 /** Microseconds with three significant digits and a unit. */
 function time(value) {
   const size = Math.abs(value);

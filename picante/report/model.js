@@ -43,7 +43,9 @@ class Model {
   reason(run) {
     const text = this.data.reason_texts[this.runs.reason[run]];
     const cause = this.runs.cause[run];
-    return cause < 0 ? text : `${text}: ${this.label(cause)}`;
+    if (cause < 0) return text;
+    const [before, after] = aroundCause(text);
+    return `${before}${this.label(cause)}${after}`;
   }
 
   /** The last run of a node that began no later than a time, or -1. */

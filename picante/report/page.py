@@ -20,6 +20,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
+from picante.reasons import SOMETHING
 from picante.report.data import TIMES, checked
 from picante.report.overview import overview
 
@@ -356,7 +357,10 @@ def _changes(data: Mapping[str, Any]) -> str:
 def _reason(data: Mapping[str, Any], run: int) -> str:
     text: str = data["reason_texts"][data["runs"]["reason"][run]]
     cause = data["runs"]["cause"][run]
-    return f"{text}: {data['nodes']['label'][cause]}" if cause >= 0 else text
+    if cause < 0:
+        return text
+    label: str = data["nodes"]["label"][cause]
+    return text.replace(SOMETHING, label) if SOMETHING in text else f"{text}: {label}"
 
 
 def _glossary() -> str:

@@ -166,8 +166,9 @@ class RunTable {
     const items = most.slice(0, 6).map(([key, n]) => {
       const cause = (key % (data.queries.length + 1)) - 1;
       const text = data.reason_texts[Math.floor(key / (data.queries.length + 1))];
-      return make("li", {}, make("strong", {}, number(n)), ` ${text}`,
-        cause < 0 ? null : ": ", cause < 0 ? null : make("span", { class: "mono" }, data.queries[cause].short));
+      const [before, after] = cause < 0 ? [text, ""] : aroundCause(text);
+      const short = cause < 0 ? null : make("span", { class: "mono" }, data.queries[cause].short);
+      return make("li", {}, make("strong", {}, number(n)), ` ${before}`, short, after);
     });
     const rest = most.slice(6).reduce((sum, [, n]) => sum + n, 0);
     if (rest) items.push(make("li", {}, make("strong", {}, number(rest)), " for other reasons"));

@@ -13,6 +13,7 @@ from picante._core.key import DynKey, Key, QueryKindId
 from picante._core.tracked import Tracked
 from picante.debug.names import Names
 from picante.observe import Event, EventKind, Observer, RunOutcome, RunReason, observe
+from picante.reasons import reason_text
 
 __all__ = ["Query", "QueryRuns", "Runs", "kind_of", "reasons", "record_runs"]
 
@@ -25,20 +26,6 @@ KINDS: Final = (
     EventKind.COMPUTE_BEGIN,
     EventKind.COMPUTE_END,
 )
-
-REASONS: Final = {
-    RunReason.FIRST: "it had never been computed",
-    RunReason.GONE: "{} does not exist any more",
-    RunReason.INVALIDATED: "`invalidate` was called for it",
-    RunReason.FAILED: "it had failed at an earlier revision",
-    RunReason.UNLINKED: "what it depends on was forgotten, or its code has changed",
-    RunReason.EVICTED: "its result had been dropped to save memory",
-    RunReason.LOST: "{} has no result to compare with",
-    RunReason.OTHER_REVISION: "only its result at a later revision was known",
-    RunReason.LED: "somebody computes it through `picante.inflight`",
-    RunReason.UNKNOWN: "the reason is not known",
-    RunReason.DIFFERS: "{} had changed",
-}
 
 
 @dataclass
@@ -169,8 +156,8 @@ class Runs:
 
     def _reason(self, event: Event) -> str:
         other = event.other
-        cause = "something that it reads" if other is None else self._names.subject_label(other)
-        return REASONS[RunReason(event.detail)].format(cause)
+        cause = None if other is None else self._names.subject_label(other)
+        return reason_text(RunReason(event.detail), cause)
 
     def __enter__(self) -> Self:
         if self._observer is None:
