@@ -204,7 +204,9 @@ async def test_queries_side_by_side_share_no_time() -> None:
 
 
 @pytest.mark.parametrize("keep", [False, True])
-async def test_calls_that_follow_a_computation_are_what_it_saves(keep: bool) -> None:
+async def test_calls_that_follow_a_computation_are_what_it_saves(
+    keep: bool, tmp_path: Path
+) -> None:
     @picante.tracked(keep=keep)
     async def page(db: Database, n: int) -> int:
         Clock.burn()
@@ -221,6 +223,10 @@ async def test_calls_that_follow_a_computation_are_what_it_saves(keep: bool) -> 
     assert entry.mean is not None
     assert entry.saved == pytest.approx(25 * entry.mean - entry.verifying)
     assert "followed" in profiler.table().splitlines()[0]
+    data = load(profiler, tmp_path)["picante"]
+    assert (data["queries"][0]["followed"], data["totals"]["followed"]) == (24, 24)
+    profiler.report(tmp_path / "report.html")
+    assert '<td class="number" data-value="24">24</td>' in (tmp_path / "report.html").read_text()
 
 
 async def test_who_goes_on_after_a_leader_computes_and_does_not_follow() -> None:
@@ -331,6 +337,7 @@ def test_queries_of_several_threads_are_told_apart() -> None:
     check_times(profiler)
     assert profiler["one_by_one"].runs >= 20
     assert sum(len(run.steps) > 1 for run in profiler.profile._timeline.runs) >= 20
+    assert set(profiler.profile._threads) <= {f"thread {n}" for n in range(1, 5)}  # ended by then
 
 
 async def test_a_profile_that_begins_and_ends_in_the_middle_has_no_wrong_times() -> None:

@@ -28,6 +28,7 @@ def query(name: str, kind: str = "query", **figures: Any) -> dict[str, Any]:
             "cancellations",
             "no_results",
             "adoptions",
+            "followed",
             "reads",
             "sets",
             "same_sets",

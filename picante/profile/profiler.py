@@ -75,7 +75,10 @@ class Profile:
             _function(db, kind, entry) for kind, entry in zip(kinds, self._stats, strict=True)
         ]
         self._errors = _errors(db, self._timeline.runs, self._nodes, kinds)
-        self._threads = [thread_names.get(each, f"thread {each}") for each in recording.threads]
+        self._threads = [  # of one that has ended meanwhile nobody knows the name any more
+            thread_names.get(ident, f"thread {number}")
+            for number, ident in enumerate(recording.threads, 1)
+        ]
 
     @property
     def stats(self) -> list[QueryStats]:

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Final, Literal, TypeAlias, get_args
 
 from picante.debug.names import Names, Sort, one_line, short
 from picante.observe import EventKind, Recording, RunOutcome
 from picante.profile.timeline import RUNNING, Run, Timeline
 
-__all__ = ["SORT_KEYS", "Node", "QueryStats", "SortKey", "collect", "merge", "outermost"]
+__all__ = [
+    "COUNTS",
+    "SORT_KEYS",
+    "TIMES",
+    "Node",
+    "QueryStats",
+    "SortKey",
+    "collect",
+    "merge",
+    "outermost",
+]
 
 SortKey: TypeAlias = Literal[
-    "name", "calls", "hits", "verifications", "runs", "new", "equal", "failures", "cancellations", "reads", "keys",
+    "name", "calls", "hits", "verifications", "followed", "runs", "new", "equal", "failures", "cancellations", "reads", "keys",
     "own", "total", "waiting", "following", "verifying", "mean", "saved", "size", "dependents", "longest_step",
 ]  # fmt: skip
 SORT_KEYS: Final = get_args(SortKey)
@@ -86,6 +96,21 @@ class QueryStats:
     def short(self) -> str:
         """The last part of the name; of the keys of an input class `SourceFile.keys`."""
         return short(self.name, self.kind)
+
+
+COUNTS: Final = tuple(
+    each.name for each in fields(QueryStats) if each.type == "int" and each.name != "first"
+)
+TIMES: Final = tuple(each.name for each in fields(QueryStats) if "float" in str(each.type))
+"""What a trace file says of each query, in the words of these statistics."""
+
+OUTCOME_COUNTS: Final = {
+    RunOutcome.NEW: "new",
+    RunOutcome.EQUAL: "equal",
+    RunOutcome.FAILED: "failures",
+    RunOutcome.CANCELLED: "cancellations",
+    RunOutcome.NO_RESULT: "no_results",
+}
 
 
 @dataclass(slots=True)
@@ -196,19 +221,9 @@ def _add_runs(stats: list[QueryStats], nodes: list[Node], timeline: Timeline) ->
         entry.longest_step = max(entry.longest_step, run.longest_step / SECOND)
         entry.first += run.reason == 0
         sums[nodes[run.node].query] += run.total
-        match run.outcome:
-            case RunOutcome.NEW:
-                entry.new += 1
-            case RunOutcome.EQUAL:
-                entry.equal += 1
-            case RunOutcome.FAILED:
-                entry.failures += 1
-            case RunOutcome.CANCELLED:
-                entry.cancellations += 1
-            case RunOutcome.NO_RESULT:
-                entry.no_results += 1
-            case _:
-                assert run.outcome == RUNNING
+        if run.outcome != RUNNING:
+            count = OUTCOME_COUNTS[RunOutcome(run.outcome)]
+            setattr(entry, count, getattr(entry, count) + 1)
     for run in outermost(timeline.runs, nodes):
         stats[nodes[run.node].query].total += run.total / SECOND
     for entry, total in zip(stats, sums, strict=True):

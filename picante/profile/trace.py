@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from picante.observe import EventKind, RunOutcome, RunReason
 from picante.profile.advice import Advice
-from picante.profile.stats import Node, QueryStats
+from picante.profile.stats import COUNTS, TIMES, Node, QueryStats
 from picante.profile.timeline import Run, Timeline
 from picante.profile.tracks import lay_out
 from picante.reasons import reason_text
@@ -35,21 +35,14 @@ CHANGES: Final = {
     EventKind.INPUT_REMOVED: "removed",
     EventKind.INVALIDATED: "invalidated",
 }
-TIMES: Final = (
-    "own",
-    "total",
-    "waiting",
-    "following",
-    "verifying",
-    "mean",
-    "saved",
-    "longest_step",
+TOTALS: Final = (
+    *(
+        each
+        for each in COUNTS
+        if each not in {"keys", "sets", "same_sets", "removes", "dependents"}
+    ),
+    *("own", "verifying", "saved"),
 )
-COUNTS: Final = (
-    "keys", "calls", "hits", "verifications", "runs", "new", "equal", "failures", "cancellations", "no_results",
-    "adoptions", "reads", "sets", "same_sets", "removes", "dependents",
-)  # fmt: skip
-TOTALS: Final = (*COUNTS[1:12], "own", "verifying", "saved")
 
 
 def make_trace(

@@ -14,30 +14,14 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from picante.debug.names import one_line
+from picante.profile.stats import COUNTS, TIMES
 
-__all__ = ["COUNTS", "TIMES", "TraceError", "checked", "read_trace"]
+__all__ = ["TraceError", "checked", "read_trace"]
 
 VERSION: Final = 1
 GREATEST: Final = 1e15
 """No time or count is larger: thirty years in microseconds, and exact as a float."""
 
-COUNTS: Final = (
-    *(
-        "keys",
-        "calls",
-        "hits",
-        "verifications",
-        "runs",
-        "new",
-        "equal",
-        "failures",
-        "cancellations",
-    ),
-    *("no_results", "adoptions", "reads", "sets", "same_sets", "removes", "dependents"),
-)
-TIMES: Final = (
-    *("own", "total", "waiting", "following", "verifying", "mean", "saved", "longest_step"),
-)
 SORTS: Final = ("query", "input", "interned", "unknown")
 SEVERITIES: Final = ("high", "medium", "low")
 

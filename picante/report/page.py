@@ -20,8 +20,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
+from picante.profile.stats import TIMES
 from picante.reasons import SOMETHING
-from picante.report.data import TIMES, checked
+from picante.report.data import checked
 from picante.report.overview import overview
 
 __all__ = ["render", "write_report"]
@@ -53,6 +54,7 @@ QUERY_COLUMNS: Final[tuple[Column, ...]] = (
         "verified",
         "a memo was found to hold after its dependencies had been looked at",
     ),
+    ("followed", "followed", "calls that a computation answered which somebody else had begun"),
     ("runs", "runs", "computed"),
     ("equal", "equal", "runs with the same result as before (early cutoff)"),
     ("failures", "failed", "runs that raised"),
@@ -90,6 +92,7 @@ RARE: Final = {
     "cancellations",
     "no_results",
     "adoptions",
+    "followed",
     "following",
     "verifying",
     "size",
