@@ -108,7 +108,10 @@ def _outside(item: pytest.Item) -> tuple[Outside | None, str]:
             return None, action
     from picante.testing.outside import Outside
 
-    return Outside(allow, check=False), action
+    try:
+        return Outside(allow, check=False), action
+    except (TypeError, ValueError) as error:
+        raise pytest.UsageError(f"picante_untracked at {item.nodeid}: {error}") from None
 
 
 def _of_mark(action: str = "error", allow: Any = ()) -> tuple[str, Any]:

@@ -212,6 +212,30 @@ def test_what_is_allowed_is_no_error() -> None:
         assert_tracked(allow=[1])
 
 
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("file", "files"), ("Clock", "clock"), ("enviorn", "environ"), ("sockets", None), ("", None)],
+)
+def test_a_misspelt_category_is_refused_with_the_one_that_was_meant(
+    word: str, meant: str | None
+) -> None:
+    with pytest.raises(ValueError, match="no category") as caught:
+        assert_tracked(allow=["files", word])
+    assert str(caught.value).endswith(f"Did you mean {meant!r}?" if meant else "`time.*`).")
+
+
+def test_a_message_lists_no_more_than_a_person_reads() -> None:
+    @picante.tracked(name="many")
+    async def many(db: picante.Database) -> None:
+        for n in range(25):
+            os.environ.get(f"PICANTE_{n}")
+
+    with pytest.raises(UntrackedReadError, match=r"\.\.\. and 5 more") as caught:
+        with assert_tracked():
+            asyncio.run(many(picante.Database()))
+    assert len(caught.value.reads) == 25
+
+
 async def test_an_error_in_the_block_is_not_replaced(world: World) -> None:
     with pytest.raises(KeyError):
         with assert_tracked():

@@ -156,6 +156,12 @@ def test_an_unknown_action_is_an_error(run: Runner, pytester: pytest.Pytester, w
     assert "must be one of off, warn, error" in result.stdout.str() + result.stderr.str()
 
 
+def test_a_misspelt_category_is_an_error_of_the_test_that_names_it(run: Runner) -> None:
+    result = run("@pytest.mark.picante_untracked(allow=['file'])\ndef test_it(): pass")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*picante_untracked at *::test_it: *Did you mean 'files'?"])
+
+
 def test_the_seed_of_the_command_line_is_used(run: Runner) -> None:
     result = run(
         """

@@ -23,8 +23,8 @@ __all__ = [
 ]
 
 SortKey: TypeAlias = Literal[
-    "name", "calls", "hits", "verifications", "followed", "runs", "new", "equal", "failures", "cancellations", "reads", "keys",
-    "own", "total", "waiting", "following", "verifying", "mean", "saved", "size", "dependents", "longest_step",
+    "name", "calls", "hits", "verifications", "followed", "runs", "new", "equal", "failures", "cancellations", "reads",
+    "keys", "own", "total", "waiting", "following", "verifying", "mean", "saved", "size", "dependents", "longest_step",
 ]  # fmt: skip
 SORT_KEYS: Final = get_args(SortKey)
 SECOND: Final = 1e9

@@ -11,6 +11,7 @@ from picante._core.key import DynKey, Key
 from picante._core.tracked import Tracked
 from picante.debug.names import Names
 from picante.testing.runs import Query, QueryRuns, Runs, kind_of, reasons
+from picante.testing.values import listed
 
 __all__ = ["Expected", "assert_ran", "assert_reused"]
 
@@ -212,7 +213,5 @@ def _report(
     for name, wanted, found in wrong:
         lines += [f"{name}", f"  expected: {wanted}", f"  but it:   {found}"]
     if to_explain:
-        told = reasons(to_explain)
-        lines += ["Why they ran:", *told[:MOST]]
-        lines += [f"  ... and {len(told) - MOST} more"] * (len(told) > MOST)
+        lines += ["Why they ran:", *listed(reasons(to_explain), MOST)]
     return lines

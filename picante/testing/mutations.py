@@ -19,7 +19,7 @@ from picante._core.key import DynKey, Key
 from picante._core.states import Ready
 from picante.debug.names import Names
 from picante.observe import Event, EventKind, Observer, RunOutcome, observe
-from picante.testing.values import Unwatchable, difference, frozen
+from picante.testing.values import Unwatchable, difference, frozen, listed
 
 __all__ = ["Mutation", "MutationError", "Mutations", "assert_unmutated"]
 
@@ -103,7 +103,7 @@ class Mutations:
             lines = [
                 "Values were changed after they were cached. Others get them, too, and nothing that was computed from "
                 "them runs again:",
-                *(f"  {each}" for each in self.found),
+                *listed(self.found),
                 "Return a new value, or one that cannot be changed (a tuple, a frozen dataclass).",
             ]
             raise MutationError("\n".join(lines), self.found)

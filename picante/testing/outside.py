@@ -15,9 +15,10 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from types import FrameType, TracebackType
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from picante._core.derived import DerivedIngredient
 from picante._core.tracked import Tracked
@@ -31,11 +32,9 @@ from picante.testing.sources import (
     is_library,
     name_of_call,
 )
+from picante.testing.values import listed
 
 __all__ = ["Outside", "OutsideRead", "UntrackedReadError", "assert_tracked"]
-
-MOST: Final = 20
-"""How many reads a message lists."""
 
 
 class UntrackedReadError(AssertionError):
@@ -86,6 +85,7 @@ class Outside:
         self._kinds: set[int] = set()
         for each in (allow,) if isinstance(allow, str) else allow:
             if isinstance(each, str):
+                _check_allowed(each)
                 self._patterns.append(each)
             elif isinstance(each, (Tracked, DerivedIngredient)):
                 self._kinds.add(int(each.kind))
@@ -112,10 +112,8 @@ class Outside:
         """What was read, for people."""
         lines = [
             "Queries have read what picante does not track, so they will not run again when it changes:",
-            *(f"  {each}" for each in self.reads[:MOST]),
+            *listed(self.reads),
         ]
-        if len(self.reads) > MOST:
-            lines.append(f"  ... and {len(self.reads) - MOST} more")
         lines.append(
             "Read it outside and set it as an input, or call `invalidate` for the query when it changes and name the "
             "query in `allow`."
@@ -148,6 +146,18 @@ class Outside:
             self.check()
 
 
+def _check_allowed(text: str) -> None:
+    """Refuse what is neither a category nor a pattern that anything could match: that is a category misspelt."""
+    if text in CATEGORIES or set(text) & set("*?[.("):
+        return
+    near = get_close_matches(text.lower(), CATEGORIES, 1)
+    suggestion = f" Did you mean {near[0]!r}?" if near else ""
+    raise ValueError(
+        f"`allow` has {text!r}, which is no category ({', '.join(CATEGORIES)}) and no pattern of what a message shows "
+        f"(`open('/usr/*')`, `time.*`).{suggestion}"
+    )
+
+
 def assert_tracked(*, allow: Iterable[object] = ()) -> Outside:
     """Fail if a query that runs in this block reads the world outside: `with assert_tracked(): ...`.
 
@@ -164,6 +174,7 @@ def assert_tracked(*, allow: Iterable[object] = ()) -> Outside:
             and patterns of what a message shows, as in the example.
 
     Raises:
+        ValueError: `allow` has a word that is no category.
         UntrackedReadError: at the end of the block, if nothing else was raised in it.
     """
     return Outside(allow)

@@ -121,7 +121,7 @@ class Runs:
 
     def why(self) -> str:
         """Why each query ran that did, one a line."""
-        return "\n".join(reasons(self.queries))
+        return "\n".join(f"  {each}" for each in reasons(self.queries))
 
     def clear(self) -> None:
         """Forget what was recorded so far."""
@@ -215,4 +215,4 @@ def kind_of(query: Any) -> QueryKindId:
 
 def reasons(found: Iterable[QueryRuns]) -> list[str]:
     """Why each query ran that did, for people."""
-    return [f"  {each.label}: {', then '.join(each.why)}" for each in found if each.runs]
+    return [f"{each.label}: {', then '.join(each.why)}" for each in found if each.runs]

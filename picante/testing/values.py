@@ -14,7 +14,7 @@ import dataclasses
 import functools
 import types
 from collections import deque
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from picante._core.equality import same
@@ -23,10 +23,13 @@ from picante.debug.names import one_line, shortened
 from picante.decorators.input import Input
 from picante.decorators.interned import Interned
 
-__all__ = ["Difference", "Unwatchable", "difference", "frozen", "portable", "shown"]
+__all__ = ["Difference", "Unwatchable", "difference", "frozen", "listed", "portable", "shown"]
 
 WIDEST: Final = 200
 """Values in messages are cut beyond this many characters."""
+
+LONGEST: Final = 20
+"""So many findings stand in a message."""
 
 # What cannot change, or has no parts: `same` decides.
 ATOMS: Final = (
@@ -61,6 +64,18 @@ def shown(value: object) -> str:
     except Exception as error:  # a user's __repr__; the message that is being made matters more
         text = f"<{type(value).__qualname__} whose repr raises {type(error).__name__}>"
     return shortened(one_line(text), WIDEST)
+
+
+def listed(findings: Sequence[object], most: int = LONGEST) -> list[str]:
+    """Findings as lines of a message, no more of them than a person reads.
+
+    >>> listed(["a", "b", "c"], 2)
+    ['  a', '  b', '  ... and 1 more']
+    """
+    lines = [f"  {each}" for each in findings[:most]]
+    if len(findings) > most:
+        lines.append(f"  ... and {len(findings) - most} more")
+    return lines
 
 
 def difference(first: object, second: object, place: str = "result") -> Difference | None:
