@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import threading
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +247,24 @@ async def test_a_log_that_is_opened_by_a_database_in_use_loses_no_change(path: P
     found = await recovered(path)
     assert state(found) == state(used)
     assert await total(found) == 8
+
+
+async def test_what_opening_takes_is_what_the_class_and_recovering_take(path: Path) -> None:
+    of_class = signature(Log).parameters
+    of_open = dict(signature(Log.open).parameters)
+    assert of_open.pop("load_options").annotation == "CacheLoadOptions | None"
+    assert of_open == of_class  # names, kinds and defaults
+    db = Database()
+    each = iter(db.ingredients.persistable_ingredients())  # which can be gone through once
+    async with await Log.open(db, path, interval=None, ingredients=each):
+        Page(db, "a", "text", None)
+    assert "a" in state(await recovered(path))
+    await asyncio.to_thread(path.write_bytes, b"no cache file")
+    ignored = CacheLoadOptions(on_corrupt=OnCorruptCache.IGNORE)
+    with pytest.raises(CacheCorruptError):
+        await Log.open(Database(), path, interval=None)
+    async with await Log.open(Database(), path, interval=None, load_options=ignored):
+        pass
 
 
 async def test_recovering_twice_comes_to_the_same(path: Path) -> None:

@@ -39,9 +39,10 @@ from picante._core.recorder import ChangeRecorder
 from picante._core.runtime import Runtime
 from picante.persist.entries import Change, Encoder, Memo, Problem
 from picante.persist.files import Path, sync_folder, system_errors
-from picante.persist.journal import ID_SIZE, JournalWriter
+from picante.persist.journal import ID_SIZE
 from picante.persist.logfiles import (
     Guard,
+    LogFile,
     id_at,
     in_thread,
     log_of,
@@ -60,29 +61,6 @@ logger = logging.getLogger("picante.persist")
 
 BATCH = 64  # memos between two looks at the clock
 MEMOS_PER_ENTRY = 256
-
-
-class _Target:
-    """A log file that is written."""
-
-    def __init__(self, name: str, id: bytes, *, sync: bool, fresh: bool) -> None:
-        self.name = name
-        self.id = id
-        self.journal = JournalWriter(name, id, sync=sync, fresh=fresh)
-        self.is_broken = False  # something has happened that entries cannot say: what follows must not be applied
-
-    def append(self, payload: bytes) -> None:
-        if not self.is_broken:
-            self.journal.append(payload)
-
-    def flush(self) -> None:
-        if not self.is_broken:
-            self.journal.flush()
-
-    def drop(self) -> None:
-        """Let go of the file, whatever becomes of it."""
-        with suppress(PersistenceError):
-            self.journal.close()
 
 
 class Log:
@@ -139,8 +117,8 @@ class Log:
         self._encoder = Encoder(db, self._ingredients())
         self._recorder: ChangeRecorder | None = None
         self._taken: deque[tuple[int, list[Change] | None]] = deque()
-        self._current: _Target | None = None
-        self._next: _Target | None = None
+        self._current: LogFile | None = None
+        self._next: LogFile | None = None
         self._snapshot_size = 0
         self._memos: dict[int, int] = {}  # those that are in the file or in the log: see `NewMemos`
         self._lock = asyncio.Lock()  # of the files
@@ -156,10 +134,35 @@ class Log:
     # -- beginning and end
 
     @classmethod
-    async def open(cls, db: Any, path: Path, **options: Any) -> Self:
-        """Recover what is at `path`, if anything is, and go on from there: `recover` and `start`."""
-        await cls.recover(db, path, ingredients=options.get("ingredients"))
-        log = cls(db, path, **options)
+    async def open(
+        cls,
+        db: Any,
+        path: Path,
+        *,
+        sync: bool = True,
+        interval: float | None = 1.0,
+        checkpoint_memos: float | None = 30.0,
+        compact_at: int | None = 16 << 20,
+        options: CacheSaveOptions | None = None,
+        ingredients: Iterable[Ingredient] | None = None,
+        load_options: CacheLoadOptions | None = None,
+    ) -> Self:
+        """Recover what is at `path`, if anything is, and go on from there: `recover` and `start`.
+
+        `load_options` is how the cache file is loaded; all else is as for the class.
+        """
+        given = None if ingredients is None else tuple(ingredients)
+        await cls.recover(db, path, load_options, ingredients=given)
+        log = cls(
+            db,
+            path,
+            sync=sync,
+            interval=interval,
+            checkpoint_memos=checkpoint_memos,
+            compact_at=compact_at,
+            options=options,
+            ingredients=given,
+        )
         await log.start()
         return log
 
@@ -190,10 +193,10 @@ class Log:
         if self._interval is not None:
             self._background = asyncio.create_task(self._run(self._interval))
 
-    def _continued(self, found: Recovered) -> _Target | None:
+    def _continued(self, found: Recovered) -> LogFile | None:
         """The log that was recovered, if it and its cache file are still what they were."""
         try:
-            target = _Target(log_of(found.name), found.id, sync=self._sync, fresh=False)
+            target = LogFile(log_of(found.name), found.id, sync=self._sync, fresh=False)
         except CacheCorruptError:
             return None
         if target.journal.size != found.size or id_at(found.name) != found.id:
@@ -271,7 +274,7 @@ class Log:
                 await self._append()
                 targets = [each for each in (self._current, self._next) if each is not None]
 
-                def write(targets: list[_Target] = targets) -> None:
+                def write(targets: list[LogFile] = targets) -> None:
                     for target in targets:
                         target.flush()
 
@@ -309,7 +312,7 @@ class Log:
                 memos.close()
             self._memos = known
 
-    async def _append_memos(self, current: _Target, memos: NewMemos) -> None:
+    async def _append_memos(self, current: LogFile, memos: NewMemos) -> None:
         found: list[Memo] = []
         slices = Slices()
         is_more = True
@@ -337,7 +340,7 @@ class Log:
             task = self._compaction = asyncio.create_task(self._compact())
         await asyncio.shield(task)
 
-    def _check(self) -> _Target:
+    def _check(self) -> LogFile:
         if self._current is None:
             raise ValueError("The log was not started, or is closed.")
         return self._current
@@ -387,7 +390,7 @@ class Log:
             if self._current is not None:
                 await self._append()
             after = await in_thread(
-                lambda: _Target(next_log_of(self._name), id, sync=self._sync, fresh=True)
+                lambda: LogFile(next_log_of(self._name), id, sync=self._sync, fresh=True)
             )
             self._next = after  # changes go to both from here on
         try:
@@ -412,7 +415,7 @@ class Log:
             if old is not None:
                 await in_thread(old.drop)
 
-    async def _settle(self, after: _Target) -> None:
+    async def _settle(self, after: LogFile) -> None:
         """End a compaction that was cancelled (with the lock held). A save that is cancelled has ended by then."""
         if await in_thread(lambda: id_at(self._name)) == after.id:
             await in_thread(lambda: self._switch(after))
@@ -424,7 +427,7 @@ class Log:
         if old is not None:
             await in_thread(old.drop)
 
-    def _switch(self, after: _Target) -> None:
+    def _switch(self, after: LogFile) -> None:
         with system_errors(self.path, "written"):
             os.replace(after.name, log_of(self._name))
             sync_folder(os.path.dirname(self._name))

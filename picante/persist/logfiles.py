@@ -24,12 +24,13 @@ from picante.persist.files import (
     try_lock,
 )
 from picante.persist.format import DamagedError, read_index
-from picante.persist.journal import HEADER_SIZE, MAGIC, Journal, read_journal
+from picante.persist.journal import HEADER_SIZE, MAGIC, Journal, JournalWriter, read_journal
 from picante.persist.options import CacheLoadOptions
 
 __all__ = [
     "FoundLog",
     "Guard",
+    "LogFile",
     "id_at",
     "in_thread",
     "log_of",
@@ -195,3 +196,26 @@ async def in_thread(function: Callable[[], T]) -> T:
         if not future.cancelled():
             future.exception()
         raise
+
+
+class LogFile:
+    """A log file that is written."""
+
+    def __init__(self, name: str, id: bytes, *, sync: bool, fresh: bool) -> None:
+        self.name = name
+        self.id = id
+        self.journal = JournalWriter(name, id, sync=sync, fresh=fresh)
+        self.is_broken = False  # something has happened that entries cannot say: what follows must not be applied
+
+    def append(self, payload: bytes) -> None:
+        if not self.is_broken:
+            self.journal.append(payload)
+
+    def flush(self) -> None:
+        if not self.is_broken:
+            self.journal.flush()
+
+    def drop(self) -> None:
+        """Let go of the file, whatever becomes of it."""
+        with suppress(PersistenceError):
+            self.journal.close()

@@ -4,6 +4,7 @@ import random
 from typing import Any, assert_type
 
 import picante
+from picante.persist import CacheLoadOptions, CacheSaveOptions, Log
 from picante.testing import (
     Runs,
     assert_ran,
@@ -153,6 +154,14 @@ async def use() -> None:
 async def open_database() -> None:
     db = picante.Database()
     assert_type(await line_count(db, SourceFile(db, "a.md", "")), int)
+
+
+async def keep_a_log(db: picante.Database) -> None:
+    async with await Log.open(db, "app.cache", sync=False, interval=None) as log:
+        assert_type(log, Log)
+    options = CacheSaveOptions(max_bytes=1 << 20)
+    log = await Log.open(db, "app.cache", options=options, load_options=CacheLoadOptions())
+    await log.close()
 
 
 def write(db: picante.Database, rng: random.Random) -> None:

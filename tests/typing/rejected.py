@@ -1,6 +1,7 @@
 """What type checkers reject of the public API: each line with `# E` has an error, and no other. Never run."""
 
 import picante
+from picante.persist import Log
 
 
 class SourceFile(picante.Input):
@@ -51,4 +52,7 @@ async def use(db: picante.Database) -> None:
     line_count.peek(db, 3)  # E
     line_count.invalidate(db)  # E
     await line_count.map(db, 3)  # E
+    await Log.open(db, "app.cache", intervall=1.0)  # E
+    await Log.open(db, "app.cache", interval="1 s")  # E
+    await Log.open(db, "app.cache", None, True)  # E
     print(number, found, debug, text)
