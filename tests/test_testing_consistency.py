@@ -181,6 +181,71 @@ def test_an_equality_of_the_users_decides_where_one_is_given() -> None:
     )
 
 
+class Shelf(picante.Database):
+    """Keeps the texts beside the inputs, which is the mistake: whoever reads them there reads those of now."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: dict[str, str] = {}
+
+
+def shelve(db: Shelf, rng: random.Random) -> None:
+    name, text = rng.choice("ab"), "x" * rng.randrange(4)
+    db.texts[name] = text
+    Page(db, name=name, text=text)
+
+
+@picante.tracked(name="shelved")
+async def shelved(db: Shelf) -> list[str]:
+    pages = Page.all(db)
+    for page in pages:
+        page.text(db)
+    await asyncio.sleep(0)
+    return [db.texts[page.name(db)] for page in pages]
+
+
+# r[snapshot.frozen]
+def test_a_query_that_reads_later_states_is_found_by_a_snapshot_and_by_an_edit_meanwhile() -> None:
+    def check(**options: bool) -> None:
+        check_consistency(Shelf, [shelve], [total, shelved], seed=3, **options)
+
+    def complaint(**options: bool) -> list[str]:
+        with pytest.raises(InconsistentError) as caught:
+            check(**options)
+        return str(caught.value).splitlines()
+
+    check(snapshots=False, overlaps=False)
+    told = complaint(overlaps=False)
+    assert told[0].startswith("shelved gives another result")
+    steps = [line.split(maxsplit=1)[1] for line in told if line[:4].strip() and ". " in line[:6]]
+    assert [step.split()[0] for step in steps] == ["shelve", "take", "shelve", "ask"]
+    assert (steps[1], steps[3]) == ("take snapshot 1", "ask for shelved on snapshot 1")
+    assert "Then shelved on snapshot 1 is" in told
+    told = complaint(snapshots=False)
+    assert "  2. ask for shelved, and meanwhile" in told
+    assert told[3].startswith('     shelve  Page("')
+    assert any(
+        line.startswith("  in a new database with the inputs of that time: ") for line in told
+    )
+    assert complaint()[0].startswith("shelved gives another result")
+
+
+def test_questions_under_way_see_none_of_the_edits_that_are_made_meanwhile() -> None:
+    @picante.tracked(name="slow")
+    async def slow(db: picante.Database) -> list[tuple[str, int]]:
+        found = []
+        for page in Page.all(db):
+            await asyncio.sleep(0)
+            found.append((page.text(db), await length(db, page)))
+        return found
+
+    async def twice(db: picante.Database) -> bool:
+        return await slow(db) == await slow(db)
+
+    asks = {"slow": slow, "lengths": lengths, "twice": twice, "total": total, "odd": odd}
+    check_consistency(picante.Database, [write, remove], asks, seed=5, steps=60, programs=3)
+
+
 def put(db: picante.Database, name: str, text: str) -> None:
     Page(db, name=name, text=text)
 

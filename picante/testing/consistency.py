@@ -45,8 +45,13 @@ def check_consistency(
     steps: int = 30,
     programs: int = 10,
     same: Callable[[Any, Any], bool] | None = None,
+    snapshots: bool = True,
+    overlaps: bool = True,
 ) -> None:
     """Edit a database at random, ask it now and then, and compare each answer with that of a new database.
+
+    Snapshots are asked, too, which must answer as of when they were taken; and some edits are made while questions are
+    under way, which must not notice.
 
     >>> import picante
     >>> from picante.testing import check_consistency
@@ -71,12 +76,17 @@ def check_consistency(
         programs: how many programs are tried.
         same: compares two answers, where the queries have an `eq` that takes different values for equal. Handles are
             replaced by what they stand for.
+        snapshots: whether snapshots are taken and asked.
+        overlaps: whether edits are made while questions are under way. A question that is an `async def` of yours is
+            answered before, since it may ask for several things, of which each is as of when it is asked for.
 
     Raises:
         InconsistentError: an answer differs. The message shows the smallest sequence of steps found, and the seed.
     """
     __tracebackhide__ = True
-    program = Program(make_db, named(edits, "edits"), named(queries, "queries"), same)
+    program = Program(
+        make_db, named(edits, "edits"), named(queries, "queries"), same, snapshots, overlaps
+    )
     if seed is None:
         seed = _usual_seed()
     wrong: Wrong | None = None

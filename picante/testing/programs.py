@@ -1,20 +1,26 @@
-"""Programs for `check_consistency`: edits and questions in some order, how they are run, and how they are made small.
+"""Programs for `check_consistency`: edits, questions and snapshots in some order, how they are run and made small.
 
 A program is a list of steps. Each edit has a random generator of its own, made from the seed of its step, so that a
 step does the same whichever other steps there are: that is what makes shrinking by leaving steps out work.
+
+What a question is answered with is compared with a new database in which the edits were made that the question sees:
+those before it; of a snapshot, those before the snapshot; and of a question that is under way while an edit is made,
+those before the question, since a query sees the revision at which it was asked for and nothing of later ones.
 """
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
 from picante._core.key import DynKey, Key
 from picante._core.recorder import INVALIDATED, REMOVED
 from picante.debug.names import Names
+from picante.snapshot import Snapshot
 from picante.testing.values import Difference, difference, portable, shown
 
 __all__ = ["Ask", "Edit", "Program", "Wrong", "named", "run", "shrink"]
@@ -28,11 +34,26 @@ MOST_RUNS: Final = 500
 
 @dataclass(frozen=True)
 class Step:
-    """An edit with its seed, or questions."""
+    """An edit with its seed, questions, both, or a snapshot that is taken."""
 
     edit: str = ""
     seed: int = 0
     asks: tuple[str, ...] = ()
+    snapshot: int = 0
+    """The number of the snapshot that is asked, or taken, where nothing is asked; 0: the database itself."""
+    turns: int = 0
+    """How many turns of the event loop the questions are under way when the edit is made."""
+
+    def lines(self, changes: Sequence[str], width: int) -> Iterator[str]:
+        """For people."""
+        if self.asks:
+            whom = f" on snapshot {self.snapshot}" if self.snapshot else ""
+            yield f"ask for {', '.join(self.asks)}{whom}{', and meanwhile' if self.edit else ''}"
+        elif self.snapshot:
+            yield f"take snapshot {self.snapshot}"
+        if self.edit:
+            what = "; ".join(changes) or "changes nothing"
+            yield f"{'   ' if self.asks else ''}{self.edit:{width}}  {what}"
 
 
 @dataclass
@@ -43,17 +64,32 @@ class Program:
     edits: Mapping[str, Edit]
     asks: Mapping[str, Ask]
     same: Callable[[Any, Any], bool] | None = None
+    snapshots: bool = True
+    overlaps: bool = True
 
     def steps(self, rng: random.Random, n: int) -> list[Step]:
         """`n` random steps, and all questions at the end."""
         made: list[Step] = []
+        taken = 0
         for _ in range(n):
-            if rng.random() < 0.6:
-                made.append(Step(rng.choice(list(self.edits)), rng.randrange(2**32)))
+            chance = rng.random()
+            if chance < 0.55:
+                made.append(self.edit(rng))
+            elif chance < 0.62 and self.snapshots:
+                taken += 1
+                made.append(Step(snapshot=taken))
             else:
-                few = rng.sample(list(self.asks), rng.randint(1, len(self.asks)))
-                made.append(Step(asks=tuple(few)))
+                few = tuple(rng.sample(list(self.asks), rng.randint(1, len(self.asks))))
+                asked = rng.randrange(taken + 1) if rng.random() < 0.5 else 0
+                step = Step(asks=few, snapshot=asked)
+                if self.overlaps and rng.random() < 0.4:
+                    edit = self.edit(rng)
+                    step = replace(step, edit=edit.edit, seed=edit.seed, turns=rng.randint(1, 6))
+                made.append(step)
         return [*made, Step(asks=tuple(self.asks))]
+
+    def edit(self, rng: random.Random) -> Step:
+        return Step(rng.choice(list(self.edits)), rng.randrange(2**32))
 
 
 @dataclass
@@ -84,16 +120,18 @@ class Wrong:
         """For people: what to do, and what comes of it."""
         width = max(len(step.edit) for step in self.steps)
         told = []
-        for i, step in enumerate(self.steps):
-            if step.asks:
-                told.append(f"  {i + 1}. ask for {', '.join(step.asks)}")
-            else:
-                what = "; ".join(self.changes.get(i, [])) or "changes nothing"
-                told.append(f"  {i + 1}. {step.edit:{width}}  {what}")
+        for i, step in enumerate(self.steps, 1):
+            first, *more = step.lines(self.changes.get(i - 1, []), width)
+            told += [f"  {i}. {first}", *(f"  {each}" for each in more)]
+        last = self.steps[-1]
+        whose = f" on snapshot {last.snapshot}" if last.snapshot else ""
+        inputs = "the inputs of that time" if last.snapshot or last.edit else "these inputs"
+        fresh = f"in a new database with {inputs}:"
+        then = "as it was answered:" if last.snapshot or last.edit else "after all these steps:"
         told += [
-            f"Then {self.ask} is",
-            f"  after all these steps:                {self.incremental}",
-            f"  in a new database with these inputs:  {self.fresh}",
+            f"Then {self.ask}{whose} is",
+            f"  {then:{len(fresh)}}  {self.incremental}",
+            f"  {fresh}  {self.fresh}",
         ]
         if self.place is not None and self.place.place != "result":
             place = self.place
@@ -177,33 +215,68 @@ class _Edited:
             return ", ".join(f"{name} {shown(each)}" for name, each in pairs)
         return shown(value)
 
-    async def ask(self, name: str) -> Answer:
+    def begin(self, name: str, db: Any) -> Any:
+        """Ask `db`, which is the database or a snapshot of it: what the question returns, or how it failed."""
         try:
-            found = self.program.asks[name](self.db)
-            if inspect.isawaitable(found):
-                found = await found
+            return self.program.asks[name](db)
         except Exception as error:  # a query that fails: it must fail in both
             return Answer(error, failed=True)
-        return Answer(portable(found, self.db))
+
+    async def finish(self, found: Any) -> Answer:
+        try:
+            if inspect.isawaitable(found):
+                found = await found
+        except Exception as error:
+            return Answer(error, failed=True)
+        return found if isinstance(found, Answer) else Answer(portable(found, self.db))
+
+    async def answers(self, step: Step, db: Any) -> list[Answer]:
+        """The answers to the questions of a step, in whose midst its edit is made."""
+        if not step.edit:
+            return [await self.finish(self.begin(name, db)) for name in step.asks]
+        tasks: list[asyncio.Task[Answer]] = []
+        try:
+            for name in step.asks:
+                found = self.begin(name, db)
+                tasks.append(asyncio.create_task(self.finish(found)))
+                if inspect.iscoroutine(found) and not step.snapshot:
+                    # A function of the user's may ask twice, before the edit and after it: let it end.
+                    await asyncio.wait(tasks[-1:])
+            for _ in range(step.turns):
+                await asyncio.sleep(0)
+            self.edit(step)
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
 
 
 async def run(program: Program, steps: Sequence[Step]) -> Wrong | None:
-    """Run `steps` in one database, and before each answer the edits up to there in a new one.
+    """Run `steps` in one database, and before each answer the edits that it sees in a new one.
 
     Raises:
         EditsDifferError: an edit did not do the same in both.
     """
     live = _Edited(program)
+    edits: list[Step] = []
+    snapshots: dict[int, tuple[Any, int]] = {}
     for i, step in enumerate(steps):
         if not step.asks:
-            live.edit(step)
+            if step.snapshot:
+                taken = await Snapshot.from_database(live.db)
+                snapshots[step.snapshot] = taken, len(edits)
+            else:
+                live.edit(step)
+                edits.append(step)
             continue
-        edits = [each for each in steps[:i] if not each.asks]
-        answers = [(name, await live.ask(name)) for name in step.asks]
+        db, n_edits = snapshots[step.snapshot] if step.snapshot else (live.db, len(edits))
+        answers = await live.answers(step, db)
+        if step.edit:
+            edits.append(step)
         fresh = _Edited(program)
         if fresh.db.runtime is live.db.runtime:
             raise TypeError("`make_db` returned the same database twice: it must make a new one.")
-        for edit, before in zip(edits, live.done, strict=True):
+        for edit, before in zip(edits[:n_edits], live.done, strict=False):
             fresh.edit(edit)
             if difference(live.comparable(before), fresh.comparable(fresh.done[-1])) is not None:
                 raise EditsDifferError(
@@ -211,15 +284,17 @@ async def run(program: Program, steps: Sequence[Step]) -> Wrong | None:
                     f"{fresh.told(fresh.done[-1])}: an edit may depend on nothing but the inputs and the random "
                     "generator that it is given."
                 )
-        for name, answer in answers:
-            expected = await fresh.ask(name)
+        for name, answer in zip(step.asks, answers, strict=True):
+            expected = await fresh.finish(fresh.begin(name, fresh.db))
             place = _differ(program, answer, expected)
             if place is not None:
                 changes = iter(live.done)
                 done = {
-                    n: live.told(next(changes)) for n, each in enumerate(steps[:i]) if not each.asks
+                    n: live.told(next(changes))
+                    for n, each in enumerate(steps[: i + 1])
+                    if each.edit
                 }
-                last = Step(asks=(name,))
+                last = replace(step, asks=(name,))
                 return Wrong(name, answer, expected, place, [*steps[:i], last], done)
     return None
 
@@ -256,10 +331,15 @@ async def shrink(program: Program, wrong: Wrong) -> Wrong:
     while budget > 0:
         start = 0
         smaller = False
-        while start < len(best.steps) - 1 and budget > 0:
-            found = await attempt([*best.steps[:start], *best.steps[start + size :]])
-            if found is None and size == 1 and len(best.steps[start].asks) > 1:
-                found = await _fewer(attempt, best.steps, start)
+        while start < len(best.steps) and budget > 0:
+            last = start + size >= len(
+                best.steps
+            )  # what is wrong shows there: it can only become simpler
+            found = (
+                None if last else await attempt([*best.steps[:start], *best.steps[start + size :]])
+            )
+            if found is None and size == 1:
+                found = await _simpler(attempt, best.steps, start)
             if found is not None:
                 best = found
                 smaller = True
@@ -272,12 +352,20 @@ async def shrink(program: Program, wrong: Wrong) -> Wrong:
     return best
 
 
-async def _fewer(attempt: Any, steps: list[Step], i: int) -> Wrong | None:
-    """Ask for less in step `i`."""
-    asks = steps[i].asks
-    for one in asks:
-        less = Step(asks=tuple(each for each in asks if each != one))
-        found: Wrong | None = await attempt([*steps[:i], less, *steps[i + 1 :]])
+async def _simpler(attempt: Any, steps: list[Step], i: int) -> Wrong | None:
+    """Ask for less in step `i`, with no edit meanwhile or one that comes first, or the database, not a snapshot."""
+    step = steps[i]
+    if not step.asks:
+        return None
+    simpler = [[replace(step, asks=(one,))] for one in step.asks if len(step.asks) > 1]
+    if step.snapshot:
+        simpler.append([replace(step, snapshot=0)])
+    if step.edit:
+        edit = Step(step.edit, step.seed)
+        asks = replace(step, edit="", seed=0, turns=0)
+        simpler += [[asks], [edit, asks], [asks, edit]]
+    for less in simpler:
+        found: Wrong | None = await attempt([*steps[:i], *less, *steps[i + 1 :]])
         if found is not None:
             return found
     return None
