@@ -31,7 +31,7 @@ REASONS: Final = {
 """By the names of `RunReason`, and of `picante._core.states.ReasonFacts`; `{}` is the dependency because of which."""
 
 
-def reason_text(reason: RunReason | str, cause: str | None = None) -> str:
+def reason_text(reason: int | str, cause: str | None = None) -> str:
     """Why a query ran, as the part of a sentence behind "because".
 
     >>> reason_text(RunReason.DIFFERS, 'Page("a.md").text')
@@ -40,8 +40,8 @@ def reason_text(reason: RunReason | str, cause: str | None = None) -> str:
     'something that it read was gone'
 
     Args:
-        reason: what an event says, or its name, or that of `explain`.
+        reason: a `RunReason`, as an event has it, or its name in small letters, or what `explain` gives.
         cause: what the dependency because of which it ran is called, where there is one.
     """
-    name = reason.name.lower() if isinstance(reason, RunReason) else reason
+    name = RunReason(reason).name.lower() if isinstance(reason, int) else reason
     return REASONS[name].replace("{}", SOMETHING if cause is None else cause)

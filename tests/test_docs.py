@@ -32,6 +32,7 @@ DOCUMENTED = [
     "picante.testing.outside",
     "picante.testing.runs",
     "picante.testing.values",
+    "picante.reasons",
     "picante.report.page",
 ]
 
