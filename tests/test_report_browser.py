@@ -292,8 +292,8 @@ def test_tables_are_sorted_and_filtered(report: Page) -> None:
         "[...document.querySelectorAll('#why li')].map(each => each.textContent)"
     )
     assert {each.partition(" ")[2] for each in why} == {
-        "computed for the first time",
-        "a dependency has another outcome: words",
+        "because it had never been computed",
+        "because words had changed",
     }
     assert sum(int(each.partition(" ")[0]) for each in why) == report.run(
         "picanteReport.table.order.length"
@@ -308,7 +308,26 @@ def test_tables_are_sorted_and_filtered(report: Page) -> None:
     )
     assert set(column("longest", 1)) == {"failed"}
     report.run("document.querySelector('#longest tbody button').click()")
+    report.wait("document.activeElement.id === 'details'")  # it stands far above the table
     assert "has no title" in report.run("document.getElementById('details').textContent")
+
+
+def test_a_run_of_the_table_is_shown_and_leads_back_to_its_row(report: Page) -> None:
+    first = "document.querySelector('#longest tbody button')"
+    report.run(f"{first}.focus()")
+    report.press("Enter")
+    heading = "document.querySelector('#details h3').getBoundingClientRect()"
+    report.wait(f"(({{top, bottom}}) => 0 <= top && bottom <= innerHeight)({heading})")
+    back = "[...document.querySelectorAll('#details button')].find(b => b.textContent === 'back to the table')"
+    for _ in range(6):
+        report.press("Tab")
+        if report.run(f"document.activeElement === {back}"):
+            break
+    report.press("Enter")
+    assert report.run(f"document.activeElement === {first}")
+    report.run("document.getElementById('runs').focus()")
+    report.press("ArrowRight")
+    assert not report.run(f"Boolean({back})")  # it was not the table that selected
 
 
 def test_a_run_leads_back_to_the_change_that_made_it_necessary(page: Page, tmp_path: Path) -> None:
@@ -349,8 +368,8 @@ def test_a_run_leads_back_to_the_change_that_made_it_necessary(page: Page, tmp_p
     assert page.run(
         "[...document.querySelectorAll('#details .chain li')].map(each => each.textContent)"
     ) == [
-        "this run: a dependency has another outcome",
-        "title() gave new: a dependency has another outcome",
+        "this run: something that it read had changed",
+        "title() gave new: something that it read had changed",
         "Page('a') set at 3.00 µs, revision 7",
     ]
     around = "[...document.querySelectorAll('#around .box')].map(each => each.getAttribute('aria-label').split(',')[0])"

@@ -3,15 +3,11 @@
 import random
 from typing import Any
 
+from picante.reasons import reason_text
+
 OUTCOMES = ["new", "equal", "failed", "cancelled", "no_result", "running"]
 REASONS = ["first", "differs", "invalidated", "failed", "unknown"]
-REASON_TEXTS = [
-    "computed for the first time",
-    "a dependency has another outcome",
-    "it was invalidated",
-    "it failed before",
-    "unknown",
-]
+REASON_TEXTS = [reason_text(each) for each in REASONS]
 
 
 def query(name: str, kind: str = "query", **figures: Any) -> dict[str, Any]:

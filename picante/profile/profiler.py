@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from picante._core.derived import DerivedIngredient
 from picante._core.runtime import Runtime
-from picante.debug.names import Names
+from picante.debug.names import Names, one_line, shortened
 from picante.observe import EventKind, Observer, Recording, observe
 from picante.profile.advice import Advice, advise
 from picante.profile.calls import to_pstats
@@ -359,4 +359,4 @@ def _error_text(error: BaseException) -> str:
     except Exception:  # a user's __str__
         text = ""
     name = type(error).__name__
-    return (f"{name}: {text}" if text else name)[:200]
+    return shortened(one_line(f"{name}: {text}" if text else name), 200)

@@ -29,6 +29,9 @@ function aroundCause(text) {
   return at < 0 ? [`${text}: `, ""] : [text.slice(0, at), text.slice(at + something.length)];
 }
 
+/** A number and what is counted: "1 run", "2,000 runs". */
+const counted = (n, what) => `${number(n)} ${what}${n === 1 ? "" : "s"}`;
+
 /** Microseconds with three significant digits and a unit. */
 function time(value) {
   const size = Math.abs(value);

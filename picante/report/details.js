@@ -6,11 +6,20 @@ class Details {
   constructor(model) {
     this.model = model;
     this.panel = $("details");
+    this.opener = null;
+    this.show(-1);
     model.onSelect((run, from) => {
       const held = this.panel.contains(document.activeElement);
+      // A table is far away: go where the answer stands, and know the way back.
+      if (from === "table") this.opener = document.activeElement;
+      else if (!held) this.opener = null;
       this.show(run);
       if (run >= 0) around.show(model.runs.node[run]);
       if (held) this.panel.querySelector("button:not(:disabled)")?.focus();
+      else if (from === "table") {
+        this.panel.focus({ preventScroll: true });
+        this.panel.scrollIntoView({ block: "nearest" });
+      }
     });
   }
 
@@ -34,7 +43,8 @@ class Details {
 
   show(run) {
     if (run < 0) {
-      this.panel.replaceChildren(make("p", { class: "empty" }, "Select a run to see why it ran."));
+      const text = this.model.nRuns ? "Select a run to see why it ran." : "No query ran while the profiler was at work.";
+      this.panel.replaceChildren(make("p", { class: "empty" }, text));
       return;
     }
     const { model } = this;
@@ -61,6 +71,11 @@ class Details {
     button("who asked", runs.parent[run]);
     button("previous run", same[place - 1]);
     button("next run", same[place + 1]);
+    if (this.opener) {
+      buttons.append(make("button", { type: "button", onclick: () => {
+        (this.opener?.isConnected ? this.opener : $("filter-runs")).focus();
+      } }, "back to the table"));
+    }
     const children = model.childrenOf.of(run);
     const edges = model.readsOf.of(node), readers = model.readersOf.of(node);
     const end = runs.start[run] + runs.duration[run];
@@ -71,13 +86,13 @@ class Details {
       buttons,
       make("div", { class: "columns" },
         this.list("Why it ran", model.chain(run).map((each, i, all) => this.link(each, all[i + 1], i)), 0, "ol", "chain"),
-        this.list(`It asked for ${number(children.length)} runs`,
+        this.list(`It asked for ${counted(children.length, "run")}`,
           Array.from(children.subarray(0, MOST), (each) => make("li", {}, this.run(each), ` ${time(runs.duration[each])}`)),
           children.length - MOST),
-        this.list(`It read ${number(edges.length)}`,
+        this.list(`It read ${counted(edges.length, "record")}`,
           Array.from(edges.subarray(0, MOST), (each) => make("li", {}, this.node(data.edges.dep[each], end))),
           edges.length - MOST),
-        this.list(`Read by ${number(readers.length)}`,
+        this.list(`Read by ${counted(readers.length, "record")}`,
           Array.from(readers.subarray(0, MOST), (each) => make("li", {}, this.node(data.edges.reader[each], model.duration))),
           readers.length - MOST)),
     );
@@ -184,7 +199,7 @@ class Around {
     const room = 32, label = model.label(node);
     const text = label.length <= room ? label : `${label.slice(0, 19)}…${label.slice(-(room - 20))}`;
     const note = last < 0 ? (query.kind === "query" ? "did not run" : query.kind)
-      : `${number(runs.length)} runs; last ${model.outcome(last).replace("_", " ")}: ${model.data.reason_texts[model.runs.reason[last]]}`;
+      : `${counted(runs.length, "run")}; last ${model.outcome(last).replace("_", " ")}: ${model.data.reason_texts[model.runs.reason[last]]}`;
     const short = note.length <= 38 ? note : `${note.slice(0, 37)}…`;
     const act = () => (last >= 0 && model.selected !== last && !chosen ? model.select(last, "graph") : this.show(node));
     const box = make("g", {

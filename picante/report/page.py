@@ -87,6 +87,7 @@ INPUT_COLUMNS: Final[tuple[Column, ...]] = (
     ("removes", "removed", "records that were removed"),
     ("dependents", "dependents", "the most readers that one record has had"),
 )  # fmt: skip
+ADVICE_TIMES: Final = {"own", "run", "check", "lost", "total", "waiting", "longest_step"}
 RARE: Final = {
     "failures",
     "cancellations",
@@ -119,6 +120,7 @@ def render(data: Mapping[str, Any]) -> str:
     )
     parts = {
         "policy": policy,
+        "state": _state(data),
         "style": style,
         "script": script,
         "title": escape(data["title"] or "profile"),
@@ -201,6 +203,16 @@ def _meta(data: Mapping[str, Any]) -> Iterator[str]:
         yield value if key in ("platform", "python") else f"{key} {value}"
 
 
+def _state(data: Mapping[str, Any]) -> str:
+    """The class of the body, where there is nothing to sort and filter."""
+    classes = {
+        "no-runs": not data["runs"]["node"],
+        "no-queries": not any(each["kind"] != "input" for each in data["queries"]),
+    }
+    found = " ".join(name for name, holds in classes.items() if holds)
+    return f' class="{found}"' if found else ""
+
+
 def _dropped(data: Mapping[str, Any]) -> str:
     if not data["dropped"]:
         return ""
@@ -216,7 +228,11 @@ def _cards(data: Mapping[str, Any]) -> str:
     totals |= data["totals"]
     cards = [
         ("duration", time_text(data["duration"]), f"{data['n_events']:,} events"),
-        ("calls", f"{totals['calls']:,}", f"{_share(totals['hits'], totals['calls'])} hits"),
+        (
+            "calls",
+            f"{totals['calls']:,}",
+            f"{_share(totals['hits'], totals['calls'])} hits" if totals["calls"] else "of queries",
+        ),
         (
             "runs",
             f"{totals['runs']:,}",
@@ -242,6 +258,8 @@ def _cards(data: Mapping[str, Any]) -> str:
 
 
 def _advice(data: Mapping[str, Any]) -> str:
+    if not data["runs"]["node"] and not data["advice"]:
+        return "<p>No query ran while the profiler was at work: there is nothing to advise.</p>"
     if not data["advice"]:
         return "<p>Nothing stood out.</p>"
     order = {"high": 0, "medium": 1, "low": 2}
@@ -251,7 +269,7 @@ def _advice(data: Mapping[str, Any]) -> str:
         name = data["queries"][query]["name"] if query >= 0 else ""
         where = f'<code data-query="{query}">{escape(name)}</code>' if name else ""
         numbers = "".join(
-            f"<div><dt>{escape(key.replace('_', ' '))}</dt><dd>{escape(f'{value:,}')}</dd></div>"
+            f"<div><dt>{escape(key.replace('_', ' '))}</dt><dd>{escape(_figure(key, value))}</dd></div>"
             for key, value in each["numbers"].items()
         )
         lines.append(
@@ -261,6 +279,11 @@ def _advice(data: Mapping[str, Any]) -> str:
             + "</li>"
         )
     return "\n".join([*lines, "</ul>"])
+
+
+def _figure(name: str, value: float) -> str:
+    """A number of an advice: a count, or seconds."""
+    return time_text(value * 1e6) if name in ADVICE_TIMES else f"{value:,}"
 
 
 def _table(name: str, head: str, rows: Iterable[str], caption: str) -> str:

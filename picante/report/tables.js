@@ -131,7 +131,7 @@ class RunTable {
     this.caption = make("caption", {});
     const table = make("table", { id: "longest" }, this.caption, make("thead", {}, make("tr", {}, ...heads)), this.body);
     const scroll = make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Runs" }, table);
-    $("all-runs").replaceChildren(scroll);
+    if (this.model.nRuns) $("all-runs").replaceChildren(scroll);
   }
 
   filter() {
@@ -168,7 +168,7 @@ class RunTable {
       const text = data.reason_texts[Math.floor(key / (data.queries.length + 1))];
       const [before, after] = cause < 0 ? [text, ""] : aroundCause(text);
       const short = cause < 0 ? null : make("span", { class: "mono" }, data.queries[cause].short);
-      return make("li", {}, make("strong", {}, number(n)), ` ${before}`, short, after);
+      return make("li", {}, make("strong", {}, number(n)), ` because ${before}`, short, after);
     });
     const rest = most.slice(6).reduce((sum, [, n]) => sum + n, 0);
     if (rest) items.push(make("li", {}, make("strong", {}, number(rest)), " for other reasons"));
@@ -214,7 +214,7 @@ class RunTable {
       return row;
     }));
     const n = this.order.length;
-    this.caption.textContent = n === model.nRuns ? `All ${number(n)} runs` : `${number(n)} of ${number(model.nRuns)} runs`;
+    this.caption.textContent = n < model.nRuns ? `${number(n)} of ${counted(model.nRuns, "run")}` : n > 1 ? `All ${number(n)} runs` : "The only run";
     $("page").value = n ? `${number(first + 1)} to ${number(first + shown.length)} of ${number(n)}` : "none";
     for (const id of ["page-first", "page-previous"]) $(id).disabled = this.at === 0;
     for (const id of ["page-next", "page-last"]) $(id).disabled = this.at >= this.pages() - 1;

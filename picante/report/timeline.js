@@ -49,7 +49,7 @@ class Timeline extends Lanes {
     this.matches = wanted ? this.model.lower.map((each) => each.includes(wanted)) : null;
     let n = 0;
     if (wanted) for (let i = 0; i < this.model.nRuns; i++) n += this.matches[this.model.runs.node[i]];
-    $("highlighted").value = wanted ? `${number(n)} runs` : "";
+    $("highlighted").value = wanted ? counted(n, "run") : "";
     this.redraw();
   }
 
