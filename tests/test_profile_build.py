@@ -1,0 +1,90 @@
+"""`make profile KIND=trace`: tools for Python see into the compiled core, as docs/profiling.md says.
+
+The build takes minutes the first time; later ones take what has changed.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here"),
+]
+
+
+def run(*command: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> str:
+    ran = subprocess.run(
+        command,
+        cwd=cwd,
+        env={k: v for k, v in os.environ.items() if not k.startswith(("PICANTE_", "PYTHON", "COV"))}
+        | dict(env or {}),
+        capture_output=True,
+        text=True,
+        timeout=3000,
+        check=False,
+    )
+    assert ran.returncode == 0, f"{command}\n{ran.stdout[-4000:]}\n{ran.stderr[-4000:]}"
+    return ran.stdout
+
+
+@pytest.fixture(scope="module")
+def traced() -> Path:
+    """The folder with the build. What it needs is in this environment: make shall install nothing."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    needed = f"{sys.prefix}/.did-{version}/needs-dev"
+    made = run(
+        *("make", "-o", needed, "profile", "KIND=trace"),
+        *(f"PYTHON={sys.executable}", f"VENV={sys.prefix}"),
+        cwd=ROOT,
+    )
+    folder = ROOT / "build" / "profile" / "trace"
+    assert f"Run with PYTHONPATH={folder}" in made
+    return folder
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    """The program of docs/profiling.md."""
+    page = (ROOT / "docs" / "profiling.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n([^`]*class Number\([^`]*)```", page)
+    path = tmp_path / "work.py"
+    path.write_text(program)
+    return path
+
+
+def test_cprofile_names_functions_of_pyx_files_with_their_lines(traced: Path, work: Path) -> None:
+    told = run(
+        *(sys.executable, "-m", "cProfile", "-s", "tottime", work, "5"),
+        cwd=work.parent,
+        env={"PYTHONPATH": str(traced)},
+    )
+    for file, function in (("derived", "probe"), ("frame", "record"), ("tracked", "call_tracked")):
+        found = re.search(rf"^ +(\d+) .*{file}\.pyx:(\d+)\({function}\)", told, re.MULTILINE)
+        assert found, told[:4000]
+        assert int(found[1]) >= 5000  # a thousand records, in each of five rounds
+        source = (ROOT / "picante" / "_core" / f"{file}.pyx").read_text().splitlines()
+        assert f"{function}(" in source[int(found[2]) - 1]
+
+
+@pytest.mark.skipif(sys.version_info[:2] == (3, 12), reason="line tracing does not work there")
+def test_coverage_counts_lines_of_pyx_files(traced: Path, work: Path) -> None:
+    data = f"--data-file={work.parent / 'coverage'}"
+    env = {"COVERAGE_CORE": "ctrace", "PYTHONPATH": str(traced)}
+    run(sys.executable, "-m", "coverage", "run", data, work, "1", cwd=traced, env=env)
+    files = "--include=*/verify.pyx,*/frame.pyx"
+    told = run(sys.executable, "-m", "coverage", "report", data, files, cwd=traced, env=env)
+    for file in ("frame", "verify"):
+        found = re.search(rf"picante/_core/{file}\.pyx +(\d+) +(\d+) ", told)
+        assert found, told
+        statements, missed = map(int, found.groups())
+        assert statements > 100
+        assert 0 < missed < statements
