@@ -1,11 +1,12 @@
 """What the tests of cells, snapshots, sharing and cancellation have in common."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future as ThreadFuture, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -87,6 +88,24 @@ def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < end, "the deadline has passed"
         time.sleep(0)
+
+
+def output_of(
+    *command: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> str:
+    """What a command says, which must succeed; no setting of Python, of coverage or of our build reaches it."""
+    usual = {k: v for k, v in os.environ.items() if not k.startswith(("PICANTE_", "PYTHON", "COV"))}
+    ran = subprocess.run(
+        command,
+        cwd=cwd,
+        env=usual | dict(env or {}),
+        capture_output=True,
+        text=True,
+        timeout=3000,
+        check=False,
+    )
+    assert ran.returncode == 0, f"{command}\n{ran.stdout[-9000:]}\n{ran.stderr[-9000:]}"
+    return ran.stdout
 
 
 def in_a_process(code: str) -> str:

@@ -4,19 +4,18 @@ import importlib.metadata
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tarfile
 import venv
 import zipfile
-from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import pytest
 
+from tests.helpers import ROOT, output_of
+
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parent.parent
 CORE_MODULES = sorted(
     p.stem for p in (ROOT / "picante/_core").glob("*.py*") if p.suffix in {".py", ".pyx"}
 )
@@ -34,35 +33,14 @@ NOT_COPIED = shutil.ignore_patterns(
 )
 
 
-def run(command: Sequence[str | Path], env: Mapping[str, str] | None = None) -> str:
-    ran = subprocess.run(
-        command,
-        env={k: v for k, v in os.environ.items() if not k.startswith(("PICANTE_", "PYTHON"))}
-        | dict(env or {}),
-        capture_output=True,
-        text=True,
-        timeout=1200,
-        check=False,
-    )
-    assert ran.returncode == 0, f"{command}\n{ran.stdout}\n{ran.stderr}"
-    return ran.stdout
-
-
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an sdist, made from a copy of the sources, and the wheel made from that sdist."""
     folder = tmp_path_factory.mktemp("package")
     shutil.copytree(ROOT, folder / "source", ignore=NOT_COPIED)
-    run(
-        [
-            sys.executable,
-            "-m",
-            "build",
-            "--no-isolation",
-            "--outdir",
-            folder / "dist",
-            folder / "source",
-        ]
+    output_of(
+        *(sys.executable, "-m", "build", "--no-isolation"),
+        *("--outdir", folder / "dist", folder / "source"),
     )
     return folder / "dist"
 
@@ -111,20 +89,11 @@ def test_the_wheel_installs_into_an_empty_environment_and_imports(
     venv.create(environment, symlinks=os.name != "nt")
     (python,) = [p for p in environment.glob("*/python*") if p.stem == "python"]
     site = Path(
-        run([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]).strip()
+        output_of(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
     )
-    run(
-        [
-            sys.executable,
-            "-m",
-            "pip",
-            "--python",
-            python,
-            "install",
-            "--no-deps",
-            "--no-index",
-            wheel,
-        ]
+    output_of(
+        *(sys.executable, "-m", "pip", "--python", python),
+        *("install", "--no-deps", "--no-index", wheel),
     )
     for requirement in (
         importlib.metadata.PathDistribution(next(site.glob("picante-*.dist-info"))).requires or []
@@ -140,7 +109,9 @@ def test_the_wheel_installs_into_an_empty_environment_and_imports(
     imports = "import picante; " + "".join(
         f"import picante._core.{m}; " for m in CORE_MODULES if m != "__init__"
     )
-    where = run([python, "-I", "-W", "error", "-c", imports + "print(picante.__file__)"]).strip()
+    where = output_of(
+        python, "-I", "-W", "error", "-c", imports + "print(picante.__file__)"
+    ).strip()
     assert Path(where).is_relative_to(site)
     entry_points = next(site.glob("picante-*.dist-info")) / "entry_points.txt"
     assert entry_points.read_text().split() == [

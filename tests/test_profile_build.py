@@ -3,17 +3,14 @@
 The build takes minutes the first time; later ones take what has changed.
 """
 
-import os
 import re
 import shutil
-import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.helpers import ROOT, output_of
 
 pytestmark = [
     pytest.mark.slow,
@@ -21,27 +18,12 @@ pytestmark = [
 ]
 
 
-def run(*command: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> str:
-    ran = subprocess.run(
-        command,
-        cwd=cwd,
-        env={k: v for k, v in os.environ.items() if not k.startswith(("PICANTE_", "PYTHON", "COV"))}
-        | dict(env or {}),
-        capture_output=True,
-        text=True,
-        timeout=3000,
-        check=False,
-    )
-    assert ran.returncode == 0, f"{command}\n{ran.stdout[-4000:]}\n{ran.stderr[-4000:]}"
-    return ran.stdout
-
-
 @pytest.fixture(scope="module")
 def traced() -> Path:
     """The folder with the build. What it needs is in this environment: make shall install nothing."""
     version = ".".join(map(str, sys.version_info[:3]))
     needed = f"{sys.prefix}/.did-{version}/needs-dev"
-    made = run(
+    made = output_of(
         *("make", "-o", needed, "profile", "KIND=trace"),
         *(f"PYTHON={sys.executable}", f"VENV={sys.prefix}"),
         cwd=ROOT,
@@ -62,7 +44,7 @@ def work(tmp_path: Path) -> Path:
 
 
 def test_cprofile_names_functions_of_pyx_files_with_their_lines(traced: Path, work: Path) -> None:
-    told = run(
+    told = output_of(
         *(sys.executable, "-m", "cProfile", "-s", "tottime", work, "5"),
         cwd=work.parent,
         env={"PYTHONPATH": str(traced)},
@@ -79,9 +61,9 @@ def test_cprofile_names_functions_of_pyx_files_with_their_lines(traced: Path, wo
 def test_coverage_counts_lines_of_pyx_files(traced: Path, work: Path) -> None:
     data = f"--data-file={work.parent / 'coverage'}"
     env = {"COVERAGE_CORE": "ctrace", "PYTHONPATH": str(traced)}
-    run(sys.executable, "-m", "coverage", "run", data, work, "1", cwd=traced, env=env)
+    output_of(sys.executable, "-m", "coverage", "run", data, work, "1", cwd=traced, env=env)
     files = "--include=*/verify.pyx,*/frame.pyx"
-    told = run(sys.executable, "-m", "coverage", "report", data, files, cwd=traced, env=env)
+    told = output_of(sys.executable, "-m", "coverage", "report", data, files, cwd=traced, env=env)
     for file in ("frame", "verify"):
         found = re.search(rf"picante/_core/{file}\.pyx +(\d+) +(\d+) ", told)
         assert found, told

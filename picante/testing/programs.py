@@ -332,12 +332,11 @@ async def shrink(program: Program, wrong: Wrong) -> Wrong:
         start = 0
         smaller = False
         while start < len(best.steps) and budget > 0:
-            last = start + size >= len(
+            found = None
+            if start + size < len(
                 best.steps
-            )  # what is wrong shows there: it can only become simpler
-            found = (
-                None if last else await attempt([*best.steps[:start], *best.steps[start + size :]])
-            )
+            ):  # in the last step it shows: that can only become simpler
+                found = await attempt([*best.steps[:start], *best.steps[start + size :]])
             if found is None and size == 1:
                 found = await _simpler(attempt, best.steps, start)
             if found is not None:
