@@ -337,7 +337,7 @@ def test_queries_of_several_threads_are_told_apart() -> None:
     check_times(profiler)
     assert profiler["one_by_one"].runs >= 20
     assert sum(len(run.steps) > 1 for run in profiler.profile._timeline.runs) >= 20
-    assert set(profiler.profile._threads) <= {f"thread {n}" for n in range(1, 5)}  # ended by then
+    assert set(profiler.profile._threads) <= {f"thread-{n}" for n in range(1, 5)}  # ended by then
 
 
 async def test_a_profile_that_begins_and_ends_in_the_middle_has_no_wrong_times() -> None:

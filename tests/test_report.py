@@ -165,6 +165,13 @@ def test_a_large_page_is_compressed(tmp_path: Path) -> None:
     assert len(page) < len(json.dumps(trace["picante"])) / 2
 
 
+def test_figures_of_advice_have_units_and_all_their_digits() -> None:
+    trace = made_up(10)
+    trace["picante"]["advice"][0]["numbers"] = {"failures": 1234, "total": 0.00132, "run": 2e-6}
+    figures = Elements(page_of(trace)).texts["dd"]
+    assert {"1,234", "1.32 ms", "2.00 µs"} <= set(figures)
+
+
 def test_dropped_events_are_announced() -> None:
     trace = made_up(10)
     assert "Incomplete:" not in page_of(trace)

@@ -76,7 +76,7 @@ class Profile:
         ]
         self._errors = _errors(db, self._timeline.runs, self._nodes, kinds)
         self._threads = [  # of one that has ended meanwhile nobody knows the name any more
-            thread_names.get(ident, f"thread {number}")
+            thread_names.get(ident, f"thread-{number}")
             for number, ident in enumerate(recording.threads, 1)
         ]
 

@@ -182,7 +182,7 @@ def _advice(raw: object, n_queries: int) -> dict[str, Any]:
         "query": query,
         "text": _text(data.get("text", ""), "advice.text"),
         "numbers": {
-            _text(key, "advice.numbers"): _number(value, "advice.numbers", signed=True)
+            _text(key, "advice.numbers"): _number(value, "advice.numbers", signed=True, digits=9)
             for key, value in _object(data.get("numbers", {}), "advice.numbers").items()
             if value is not None
         },
@@ -241,10 +241,10 @@ def _times(values: Sequence[Any], where: str) -> list[float]:
     return [round(max(value, 0.0), 1) for value in values]
 
 
-def _number(value: Any, where: str, *, signed: bool = False) -> float:
+def _number(value: Any, where: str, *, signed: bool = False, digits: int = 3) -> float:
     if type(value) not in (int, float) or not (-GREATEST if signed else 0) <= value <= GREATEST:
         raise TraceError(f"`{where}` has something that is no number")
-    return round(value, 3)  # type: ignore[no-any-return]  # an int or a float
+    return round(value, digits)  # type: ignore[no-any-return]  # an int or a float
 
 
 def _known(value: Any, where: str) -> float | None:
