@@ -13,15 +13,16 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from hashlib import blake2b
-from types import FunctionType, MappingProxyType
+from operator import attrgetter, itemgetter, methodcaller
+from types import FunctionType, GenericAlias, MappingProxyType, UnionType
 from typing import Any
 
-__all__ = ["Encoder", "Parts", "bases_of", "full_name", "members_of", "simple"]
+__all__ = ["Encoder", "Parts", "bases_of", "full_name", "members_of", "module_of", "simple"]
 
 MAX_DEPTH = 60
 
 _qualname = type.__dict__["__qualname__"].__get__
-_module = type.__dict__["__module__"].__get__
+module_of = type.__dict__["__module__"].__get__
 bases_of: Callable[[type], tuple[type, ...]] = type.__dict__["__mro__"].__get__
 members_of: Callable[[type], Mapping[str, Any]] = type.__dict__["__dict__"].__get__
 
@@ -47,7 +48,7 @@ _SHOWN = frozenset(
 
 def full_name(cls: type) -> str:
     """``module:Qualified.Name``, whatever the class says about itself."""
-    module, name = _module(cls), _qualname(cls)
+    module, name = module_of(cls), _qualname(cls)
     return f"{module if type(module) is str else ''}:{name}"
 
 
@@ -161,11 +162,23 @@ class Encoder:
             parts.add(b"pattern", value.flags)
             self.add(value.pattern)
             return True
+        if kind in _MADE_OF:
+            parts.add(b"made", full_name(kind))
+            self.each(_MADE_OF[kind](value))
+            return True
         if kind is range or kind is slice:
             parts.add(kind.__name__.encode())
             self.each((value.start, value.stop, value.step))
             return True
         module, _, name = full_name(kind).rpartition(":")
+        if (
+            module == "typing"
+        ):  # as `Optional[int]`; what other values of the module are is not for us to know
+            attributes = object.__getattribute__(value, "__dict__")
+            if "__origin__" in attributes:
+                parts.add(b"made", full_name(kind))
+                self.each((attributes["__origin__"], attributes.get("__args__")))
+                return True
         if (module, name) not in _SHOWN:
             return False
         if getattr(sys.modules.get(module), name, None) is not kind:
@@ -284,6 +297,15 @@ _SCALARS: dict[type, Callable[[Any], bytes]] = {
     str: lambda value: str.encode(value, "utf-8", "surrogatepass"),
     bytes: lambda value: bytes.__getitem__(value, slice(None)),
     bytearray: lambda value: bytes(bytearray.__getitem__(value, slice(None))),
+}
+# Types that say by one method or two what a value of them was made of.
+_MADE_OF: dict[type, Callable[[Any], tuple[Any, ...]]] = {
+    GenericAlias: lambda value: (value.__origin__, value.__args__),
+    UnionType: lambda value: value.__args__,
+    attrgetter: lambda value: value.__reduce__(),
+    itemgetter: lambda value: value.__reduce__(),
+    methodcaller: lambda value: value.__reduce__(),
+    struct.Struct: lambda value: (value.format,),
 }
 _HEADS = {kind: b"=%d:%s" % (len(kind.__name__), kind.__name__.encode()) for kind in _SCALARS}
 _CONTENTS = frozenset({tuple, list, dict, set, frozenset, MappingProxyType})

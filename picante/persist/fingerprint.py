@@ -18,11 +18,21 @@ nothing is compared, hashed or printed by their own methods.
 from __future__ import annotations
 
 import functools
-import sys
+from collections import defaultdict
 from collections.abc import Collection
 from hashlib import blake2b
-from inspect import getattr_static
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from types import (
+    BuiltinFunctionType,
+    ClassMethodDescriptorType,
+    FunctionType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    MethodDescriptorType,
+    MethodType,
+    MethodWrapperType,
+    ModuleType,
+    WrapperDescriptorType,
+)
 from typing import Any, NamedTuple
 
 from picante._core.record import Getter
@@ -31,6 +41,7 @@ from picante.decorators.fields import RecordType
 from picante.persist.bytecode import Shape, shape_of
 from picante.persist.canonical import Encoder, Parts, bases_of, full_name, members_of, simple
 from picante.persist.changes import Change, is_changed, is_changed_by, is_mutable
+from picante.persist.hidden import Module, attributes_with_code, homes_of, leads_to
 
 __all__ = ["Fingerprints", "fingerprint"]
 
@@ -82,8 +93,10 @@ def fingerprint(function: Any, version: Any = None) -> bytes:
       and defaults;
     * values of its closure and of its module that it reads: numbers, texts, dates, compiled patterns, enum members,
       and containers and dataclasses of these. Of any other object only its class counts;
-    * functions of the same module that it uses, in the same way, also in tables (``{"a": parse_a}``), behind decorators
-      and in `functools.partial`;
+    * functions of the same module that it uses, in the same way, also in tables (``{"a": parse_a}``) and behind other
+      objects: decorators, with or without `functools.wraps`, closures, default arguments, `functools.partial`, bound
+      methods, and attributes of objects that hold a function, a class, something else that can be called, or a tuple
+      of these;
     * classes of the same module that it names, with all that stands in them; and of all classes of the module the
       methods and values whose name it reads as an attribute (``file.title_words(db)``), because nobody can know of
       which class an object will be.
@@ -102,6 +115,14 @@ def fingerprint(function: Any, version: Any = None) -> bytes:
     filled in such a way, the fingerprint is another one in the next process: give a `version`, or keep the container in
     another module or in an object of a class. And if a function adds to a table that is a constant otherwise, the table
     does not count any more: give a `version`, and change it together with the table.
+
+    What cannot be seen: functions that are looked up by a text (``getattr(it, name)``, ``globals()[name]``), by
+    `__getattr__` of the module, or in something that a compiled class keeps for itself (`functools.cmp_to_key`); those
+    in lists and dicts that are attributes of an object, and whatever else an object holds, which may be state (a number
+    in an attribute: make it a constant of the module, or the object a frozen dataclass).
+
+    The module is that of the function which the query was made of, behind all decorators. Where that is not clear,
+    since functions of several modules are behind it and none of these uses the other one, all of them count.
 
     So to have a helper not counted, put it into another module; and to decide by yourself when stored results are out
     of date, for instance because a helper in another module changed, give a `version`.
@@ -144,8 +165,8 @@ class Fingerprints:
     def __init__(self) -> None:
         # By id, with the object itself to keep it alive: hashing one might run code of the user.
         self._descriptions: dict[tuple[int, int, bool], tuple[Any, Description]] = {}
-        self._tables: dict[int, tuple[Any, bytes]] = {}
-        self._modules: dict[int, _Module] = {}
+        self._modules: dict[int, Module] = {}
+        self._uses: dict[tuple[int, int], bool] = {}
 
     def of(self, function: Any, version: Any = None) -> bytes:
         """As `fingerprint`."""
@@ -159,7 +180,13 @@ class Fingerprints:
             return blake2b(encoded, digest_size=SIZE, person=b"picante-version").digest()
         if type(function) is Tracked:
             function = function.function
-        module = self._module(_globals_of(function))
+        found = sorted(
+            self._in_eyes_of(function, self._module(each))
+            for each in homes_of(function, self._uses)
+        )
+        return found[0] if len(found) == 1 else blake2b(b"".join(found), digest_size=SIZE).digest()
+
+    def _in_eyes_of(self, function: Any, module: Module) -> bytes:
         state: dict[int, Any] = {}
         while True:
             n_known = len(state)
@@ -167,7 +194,7 @@ class Fingerprints:
             if len(state) == n_known:
                 return found
 
-    def _search(self, function: Any, module: _Module, state: dict[int, Any]) -> bytes:
+    def _search(self, function: Any, module: Module, state: dict[int, Any]) -> bytes:
         """The fingerprint, if `state` holds all containers that are changed, by id; those not yet there are added."""
         known = frozenset(state)
         numbers = {id(function): 0}
@@ -184,16 +211,16 @@ class Fingerprints:
                 hashed.update(number.to_bytes(4, "big"))
         return hashed.digest()
 
-    def _module(self, names: dict[str, Any]) -> _Module:
+    def _module(self, names: dict[str, Any]) -> Module:
         found = self._modules.get(id(names))
         if found is None:
-            found = self._modules[id(names)] = _Module(names)
+            found = self._modules[id(names)] = Module(names)
         return found
 
-    def _describe(self, it: Any, module: _Module, is_state: bool) -> Description:
+    def _describe(self, it: Any, module: Module, is_state: bool) -> Description:
         found = self._descriptions.get((id(it), id(module), is_state))
         if found is None:
-            describer = _Describer(module, self._tables)
+            describer = _Describer(module)
             try:
                 if is_state:
                     describer.state(it)
@@ -202,7 +229,7 @@ class Fingerprints:
             except (MemoryError, RecursionError):  # the caller stands too deep
                 raise
             except Exception:  # whatever objects may do: their class is what is left to go by
-                describer = _Describer(module, self._tables)
+                describer = _Describer(module)
                 describer.parts.add(b"unknown", full_name(type(it)))
             parts = describer.parts
             described = Description(parts.digest(), tuple(parts.uses), tuple(describer.changed))
@@ -210,47 +237,12 @@ class Fingerprints:
         return found[1]
 
 
-class _Module:
-    """The module whose functions count."""
-
-    def __init__(self, names: dict[str, Any]) -> None:
-        self.globals = names
-        name = names.get("__name__")
-        self.name = name if type(name) is str else ""
-        builtins = names.get("__builtins__")
-        self.builtins: dict[str, Any] = (
-            builtins if type(builtins) is dict else vars(sys.modules["builtins"])
-        )
-        self._methods: dict[str, list[Any]] | None = None
-
-    def owns(self, cls: type) -> bool:
-        """Was this class made in the module?"""
-        return bool(self.name) and full_name(cls).rpartition(":")[0] == self.name
-
-    def relative(self, name: str) -> str:
-        """A full name, without the module if it is this one: a module that is renamed keeps its fingerprints."""
-        return name.removeprefix(f"{self.name}.") if self.name else name
-
-    def methods(self, name: str) -> list[Any]:
-        """What the classes of the module have under a name."""
-        if self._methods is None:
-            self._methods = {}
-            classes = [each for each in list(self.globals.values()) if issubclass(type(each), type)]
-            seen: set[int] = set()
-            for cls in sorted(filter(self.owns, classes), key=full_name):
-                if id(cls) not in seen:
-                    seen.add(id(cls))
-                    for attribute, value in list(members_of(cls).items()):
-                        self._methods.setdefault(attribute, []).append(value)
-        return self._methods.get(name, [])
-
-
 class _Describer:
     """Describes one function or class, in the eyes of a module."""
 
-    def __init__(self, module: _Module, tables: dict[int, tuple[Any, bytes]]) -> None:
+    def __init__(self, module: Module) -> None:
         self.module = module
-        self.encoder = Encoder(Parts(), self.special, self.name_of, tables)
+        self.encoder = Encoder(Parts(), self.special, self.name_of, module.tables)
         self.changed: list[Any] = []
 
     @property
@@ -335,6 +327,8 @@ class _Describer:
                 value = dict.get(self.module.builtins, name, _MISSING)
             if value is _MISSING:
                 self.parts.add(b"missing", name)
+            elif type(value) is ModuleType and vars(value) is self.module.globals:
+                self.itself(shape)
             else:
                 self.variable(value, shape.changes_of(name, free=False))
         for name in shape.attributes:
@@ -342,6 +336,13 @@ class _Describer:
                 if not issubclass(type(value), _OF_PICANTE):
                     self.parts.add(b"attribute")
                     self.encoder.add(value)
+
+    def itself(self, shape: Shape) -> None:
+        """A module that has imported itself: any attribute may be one of its names."""
+        for name in shape.attributes:
+            if name not in _OF_MODULES and name in self.module.globals:
+                self.parts.add(b"of itself", name)
+                self.variable(self.module.globals[name], ())
 
     def cls(self, cls: Any) -> None:
         """A class of the module: what stands in it, in the order of names."""
@@ -384,7 +385,7 @@ class _Describer:
         """Add a value that means code, or of which only the class counts."""
         add, parts = self.encoder.add, self.parts
         if kind is FunctionType:
-            if value.__globals__ is self.module.globals or self.wraps_own(value):
+            if leads_to(value, self.module.has):
                 parts.use(value)
             else:
                 parts.add(b"foreign", value.__module__, value.__qualname__)
@@ -397,6 +398,8 @@ class _Describer:
                 parts.use(value)
             else:
                 parts.add(b"type", full_name(value))
+                for base in bases_of(value):  # a decorator of classes may have derived from one
+                    self.use_if_own(base)
         elif kind is BuiltinFunctionType:
             parts.add(b"builtin", value.__module__, value.__name__)
             if type(value.__self__) is not ModuleType:  # a method of some object, as `[].append`
@@ -409,6 +412,11 @@ class _Describer:
             parts.add(b"method")
             add(value.__func__)
             add(value.__self__)
+        elif kind is MethodWrapperType:  # as `(1).__add__`
+            parts.add(b"method", value.__name__)
+            add(value.__self__)
+        elif type(kind) is type and kind in _DESCRIPTORS:  # as `str.upper`
+            parts.add(b"descriptor", self.name_of(value.__objclass__), value.__name__)
         elif kind is staticmethod or kind is classmethod:
             parts.add(kind.__name__.encode())
             add(value.__func__)
@@ -427,55 +435,26 @@ class _Describer:
         else:
             parts.add(b"instance", self.name_of(kind))
             self.use_if_own(kind)
+            if kind is defaultdict:
+                add(value.default_factory)
             if _COMPILED in full_name(kind):
                 parts.add(b"compiled", value.__module__, value.__qualname__)
-            # A decorator that is a class, or `functools.lru_cache`.
-            add(getattr_static(value, "__wrapped__", None))
-
-    def wraps_own(self, function: FunctionType) -> bool:
-        """Is this what a decorator of another module made of something in this one?"""
-        if "__wrapped__" in function.__dict__:
-            return _globals_of(function) is self.module.globals
-        for cell in function.__closure__ or ():
-            try:
-                value = cell.cell_contents
-            except ValueError:  # it has no value yet
-                continue
-            if type(value) is FunctionType and value.__globals__ is self.module.globals:
-                return True
-        return False
-
-
-def _globals_of(it: Any) -> dict[str, Any]:
-    """The names of the module that a function or class was defined in, behind all decorators."""
-    for _ in range(100):  # a wrapper may wrap itself
-        kind = type(it)
-        wrapped = getattr_static(it, "__wrapped__", None)
-        if wrapped is not None:
-            it = wrapped
-        elif kind is FunctionType:
-            names: dict[str, Any] = it.__globals__
-            return names
-        elif kind is MethodType or kind is staticmethod or kind is classmethod:
-            it = it.__func__
-        elif kind is functools.partial or kind is functools.partialmethod:
-            it = it.func
-        elif kind is Tracked:
-            it = it.function
-        else:
-            cls = it if issubclass(kind, type) else kind
-            for base in bases_of(cls):
-                for name in ("__call__", "__init__", "__new__"):
-                    found = members_of(base).get(name)
-                    if type(found) is FunctionType:
-                        return found.__globals__
-            module = sys.modules.get(full_name(cls).rpartition(":")[0])
-            return vars(module) if type(module) is ModuleType else _NOWHERE
-    return _NOWHERE
+            for name, each in attributes_with_code(value):  # as of decorators that are classes
+                if name == "__wrapped__" or leads_to(each, self.module.has):
+                    parts.add(b"attribute", name)
+                    add(each)
 
 
 _MISSING = object()
-_NOWHERE: dict[str, Any] = {}
 _OF_PICANTE = (Tracked, Getter)
+_DESCRIPTORS = frozenset(
+    {
+        ClassMethodDescriptorType,
+        GetSetDescriptorType,
+        MemberDescriptorType,
+        MethodDescriptorType,
+        WrapperDescriptorType,
+    }
+)
 _METHODS = (FunctionType, staticmethod, classmethod, property, functools.cached_property)
 _COMPILED = "cython_function_or_method"
