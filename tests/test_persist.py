@@ -953,6 +953,61 @@ async def test_values_interned_during_a_save_do_not_spoil_it(path: Path, one_by_
         assert await b.word.get(b, i) == str(i)
 
 
+async def test_memos_that_arrive_during_a_save_bring_their_interned_values_along(
+    path: Path, one_by_one: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    a = Small()
+    for i in range(20):
+        a.text.set(a, i, str(i))
+    for i in range(3):
+        await a.word.get(a, i)
+    begun = asyncio.Event()
+
+    async def go_on() -> None:
+        await begun.wait()
+        for i in range(20):
+            await a.word.get(a, i)
+
+    task = asyncio.ensure_future(go_on())
+    # The interned values come first, so those that are there have been read at least in part.
+    await save_cache(path, a.runtime, a.all, progress=lambda *_: begun.set())
+    await task
+    assert len(a.words) == 20
+    assert not caplog.records
+    b = await loaded(path)
+    for i in range(20):
+        assert await b.word.get(b, i) == str(i)
+    assert b.ran == []
+
+
+@pytest.mark.parametrize("limit", [0, 3, 10, 19, 20, 21])
+async def test_limits_hold_for_interned_values_that_arrive_during_a_save(
+    path: Path, one_by_one: None, limit: int
+) -> None:
+    a = Small()
+    for i in range(20):
+        a.text.set(a, i, str(i))
+    for i in range(10):
+        await a.word.get(a, i)
+    begun = asyncio.Event()
+
+    async def go_on() -> None:
+        await begun.wait()
+        for i in range(20):
+            await a.word.get(a, i)
+
+    task = asyncio.ensure_future(go_on())
+    options = CacheSaveOptions(max_records_per_section=limit)
+    await save_cache(path, a.runtime, a.all, options, progress=lambda *_: begun.set())
+    await task
+    b = await loaded(path)
+    assert len(b.words) == min(limit, 20)
+    for i in range(20):
+        b.text.set(b, i, str(i))
+        assert await b.word.get(b, i) == str(i)
+    assert ("word", 0) not in b.ran or limit < 20
+
+
 async def test_concurrent_saves_are_all_whole(path: Path, one_by_one: None) -> None:
     a = Small()
     await a.fill()

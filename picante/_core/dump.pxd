@@ -24,6 +24,8 @@ cdef class Dump:
     cdef Buffer scratch
     cdef list all                # the sections, in the order of the file
     cdef dict section_of         # address of a Table -> index of its section
+    cdef Py_ssize_t n_interned   # how many sections of interned values there are, which come first
+    cdef Py_ssize_t turn         # how many sections were begun, those of interned values twice
     cdef Py_ssize_t current      # the section that is being read, or written
     cdef Py_ssize_t written      # the record that is written next
     cdef Py_ssize_t n_looked_at
@@ -32,6 +34,8 @@ cdef class Dump:
     cdef Record *records
     cdef Py_ssize_t n_records
     cdef Py_ssize_t records_capacity
+    cdef Py_ssize_t n_in_order   # how many are in the order of the file: without the values that arrived
+    cdef Py_ssize_t size_of_interned
     cdef uint32_t *reads         # of each of `dep_nodes`: whether it is as it was read, and above that bit its group
     cdef Dependency *deps
     cdef Py_ssize_t fresh_capacity
@@ -61,7 +65,7 @@ cdef class Dump:
     cdef int add(self, Section section, Node node, key, value, bint has_value) except -1
     cdef int refuse(self, Ingredient ingredient, key, error) except -1
     cdef int keep_deps(self, Node node, object version) except -1
-    cdef int limit_ids(self, Section section, Py_ssize_t n) except -1
-    cdef bint drop_incomplete(self) except -1
+    cdef int accept_ids(self, Section section, Py_ssize_t n) except -1
+    cdef int take_arrived(self) except -1
     cdef Py_ssize_t room_for_records(self) except -2
     cdef int decide_one(self, Py_ssize_t index) except -1

@@ -8,6 +8,9 @@ What is known to hold at the revision is stored so. A marked memo is stored, too
 of its dependencies is stored as being still what was read, or not, and that is all that verifying it later takes.
 Failures, and computations that are under way, are not stored, nor what was evicted: whoever read that is left out, too,
 for its records alone could not tell whether the code of the evicted query is still the same.
+
+Memos that are computed meanwhile may hold ids that were given out meanwhile. So interned values are read twice: in the
+beginning those that are there, and when all else has been read those that have come since.
 """
 
 cimport cython
@@ -24,16 +27,18 @@ from picante._core.input cimport InputIngredient
 from picante._core.interned cimport InternedIngredient
 from picante._core.key cimport Key
 from picante._core.node cimport (
-    FAILED, NO_OUTCOME, UNLINKED, VALUE, Table, Version, begin_transition, end_transition, find_version, holds_at,
+    NO_OUTCOME, UNLINKED, VALUE, Table, Version, begin_transition, end_transition, find_version, holds_at,
 )
 from picante._core.outcome cimport Outcome, outcome_at
 from picante._core.packed cimport opened
 from picante._core.records cimport (
-    DROPPED, LOOKED_AT, MEMBERS_PART, STORED, UNDECIDED, find_record, nodes_in_order, record_size,
-    write_record,
+    DROPPED, LOOKED_AT, MEMBERS_PART, STORED, UNDECIDED, drop_incomplete, find_record, join_arrived, nodes_in_order,
+    record_size, saw_failure, write_record,
 )
 from picante._core.runtime cimport view_of
 from picante._core.store cimport enter_view, leave_view
+
+cdef Py_ssize_t ANY_ID = <Py_ssize_t> 1 << 32  # there are no more than these
 
 cdef enum:
     MAX_REPORTED = 20
@@ -95,12 +100,14 @@ cdef class Dump:
                     if (<Ingredient> ingredient).table is not None:
                         self.section_of[<size_t> <PyObject *> (<Ingredient> ingredient).table] = len(self.all)
                     self.all.append(section)
-        self.current = -1
+        self.current = self.turn = -1
         self.view = view_of(runtime)  # last, as always
         enter_view(self.view)
         for section in self.all:
             if section.type == "interned":
-                self.limit_ids(section, len((<InternedIngredient> section.ingredient).values))
+                self.n_interned += 1
+                section.limit = len((<InternedIngredient> section.ingredient).values)
+                self.accept_ids(section, ANY_ID)
 
     def __dealloc__(self):
         PyMem_Free(self.records)
@@ -154,14 +161,19 @@ cdef class Dump:
         """Look at `n` more records; whether there are more."""
         cdef Section section
         while n > 0:
-            section = None if self.current < 0 else self.all[self.current]
+            section = None if self.turn < 0 else self.all[self.current]
             if section is None or not section.todo:
-                if section is not None:
+                if section is not None and self.turn == self.current:
                     section.last = self.n_records
-                if self.current + 1 == PyList_GET_SIZE(self.all):
+                if self.turn + 1 == PyList_GET_SIZE(self.all):
+                    self.take_arrived()
+                if self.turn + 1 == PyList_GET_SIZE(self.all) + self.n_interned:
+                    join_arrived(self.all, self.n_interned, self.records, self.n_in_order, self.n_records)
                     return False
-                self.current += 1
-                self.begin_section(self.all[self.current])
+                self.turn += 1
+                self.current = self.turn % PyList_GET_SIZE(self.all)
+                if self.turn == self.current:
+                    self.begin_section(self.all[self.current])
                 continue
             self.read_one(section)
             self.n_looked_at += 1
@@ -171,11 +183,23 @@ cdef class Dump:
     cdef int begin_section(self, Section section) except -1:
         cdef Table table = section.ingredient.table
         section.first = section.last = self.n_records
+        section.n_ids = 0
         if isinstance(section.ingredient, InternedIngredient):
             section.todo = (<InternedIngredient> section.ingredient).values[:section.limit]
         else:
             section.todo = [] if table is None else nodes_in_order(table, self.view)
         section.todo.reverse()
+        return 0
+
+    cdef int take_arrived(self) except -1:
+        """Take the values that were interned since the beginning, of all ingredients up to one instant."""
+        cdef Section section
+        self.n_in_order = self.n_records
+        for section in self.all[:self.n_interned]:
+            if not section.is_cut:
+                section.todo = (<InternedIngredient> section.ingredient).values[section.n_ids:]
+                section.todo.reverse()
+                self.accept_ids(section, section.n_ids + PyList_GET_SIZE(section.todo))
         return 0
 
     cdef int read_one(self, Section section) except -1:
@@ -185,26 +209,31 @@ cdef class Dump:
         return self.read_node(section, item)
 
     cdef int read_interned(self, Section section, value) except -1:
-        cdef Py_ssize_t before = self.n_records, n = before - section.first
-        if (self.max_records is None or n < self.max_records) and (
-            self.max_bytes is None or self.packed.size + PER_ID * (n + 1) < self.room_for_records()
+        cdef Py_ssize_t before = self.n_records, size = self.packed.size
+        if (self.max_records is None or section.n_ids < self.max_records) and (
+            self.max_bytes is None or self.size_of_interned + PER_ID * (section.n_ids + 1) < self.room_for_records()
         ):
             self.add(section, None, None, value, True)
         if self.n_records > before:
+            section.n_ids += 1
+            self.size_of_interned += self.packed.size - size
             return 0
         # Ids are positions, so from here on there is none. Values that were packed before may hold some of them.
-        self.limit_ids(section, n)
+        section.is_cut = True
+        section.limit = section.n_ids
+        self.accept_ids(section, section.n_ids)
         section.todo = []
-        if self.current > 0:
-            self.n_records = self.packed.size = 0
+        if self.turn > 0:
+            self.n_records = self.packed.size = self.size_of_interned = 0
             self.n_unstorable = self.n_too_large = 0
-            self.nodes, self.unstorable = [], []
-            self.current = -1
+            self.nodes, self.dep_nodes, self.unstorable = [], [], []
+            self.current = self.turn = -1
+            for section in self.all[:self.n_interned]:
+                self.accept_ids(section, section.n_ids if section.is_cut else ANY_ID)
         return 0
 
-    cdef int limit_ids(self, Section section, Py_ssize_t n) except -1:
-        """Of the ids of an interned ingredient only the first `n` are stored."""
-        section.limit = n
+    cdef int accept_ids(self, Section section, Py_ssize_t n) except -1:
+        """From now on, values may hold the first `n` ids of an interned ingredient."""
         self.packer.n_ids[int((<InternedIngredient> section.ingredient).handle_kind)] = n
         return 0
 
@@ -233,7 +262,7 @@ cdef class Dump:
             if (<Table> node.table).derived:
                 if not flags & UNLINKED:
                     self.keep_deps(node, version)
-                elif _saw_failure(node):
+                elif saw_failure(node):
                     return 0
         finally:
             end_transition(collecting)
@@ -342,7 +371,7 @@ cdef class Dump:
 
     def decide(self, Py_ssize_t n):
         """Decide on `n` more records, whether they are stored; whether there are more. To be called after `step`."""
-        cdef Py_ssize_t until
+        cdef Py_ssize_t until, n_dropped
         cdef Record *record
         if self.n_indexed < self.n_records:
             until = min(self.n_records, self.n_indexed + n)
@@ -375,9 +404,10 @@ cdef class Dump:
                     self.decide_one(self.n_decided)
                 self.n_decided += 1
             return True
-        while self.has_cycle and self.drop_incomplete():
-            pass
-        self.has_cycle = False
+        while self.has_cycle:
+            n_dropped = drop_incomplete(self.all, self.records, self.deps, self.n_records)
+            self.n_incomplete += n_dropped
+            self.has_cycle = n_dropped > 0
         until = min(self.n_records, self.n_numbered + n)
         while self.n_numbered < until:
             record = &self.records[self.n_numbered]
@@ -387,25 +417,6 @@ cdef class Dump:
             self.n_numbered += 1
         self.current = self.written = 0
         return self.n_numbered < self.n_records
-
-    cdef bint drop_incomplete(self) except -1:
-        """Drop what depends on what was dropped, where dependencies go in circles; whether there was any."""
-        cdef Py_ssize_t i
-        cdef uint32_t k
-        cdef Dependency *dep
-        cdef Record *record
-        cdef bint found = False
-        for i in range(self.n_records):
-            record = &self.records[i]
-            for k in range(record.n_deps if record.fate == STORED else 0):
-                dep = &self.deps[record.first_dep + k]
-                if dep.part != MEMBERS_PART and self.records[dep.record].fate == DROPPED:
-                    record.fate = DROPPED
-                    self.n_incomplete += 1
-                    (<Section> self.all[record.section]).n_records -= 1
-                    found = True
-                    break
-        return found
 
     cdef Py_ssize_t room_for_records(self) except -2:
         """How many bytes the records may take, beside all that a file has besides; -1: as many as they want."""
@@ -487,12 +498,3 @@ cdef class Dump:
             self.current += 1
             return None
         return PyBytes_FromStringAndSize(<char *> out.data, out.size)
-
-
-cdef bint _saw_failure(Node node) noexcept:
-    """Whether something that the memo of `node` has read has failed: failures are not stored, so it is not, either."""
-    cdef uint32_t i
-    for i in range(node.n_edges):
-        if node.edges[i].dep != NULL and (<Node> node.edges[i].dep).flags & FAILED:
-            return True
-    return False

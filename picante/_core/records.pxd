@@ -55,7 +55,9 @@ cdef class Section:
     cdef readonly str type           # "interned", "input" or "derived"
     cdef readonly Py_ssize_t n_records
     cdef bint lacks_some             # some of its records are not stored
-    cdef Py_ssize_t limit            # interned: how many values are stored at most
+    cdef Py_ssize_t limit            # interned: how many values are read in the beginning
+    cdef Py_ssize_t n_ids            # interned: how many were read by now
+    cdef bint is_cut                 # interned: what comes behind these cannot be stored
     cdef list todo                   # its nodes, or its values, that are still to be looked at, the next one last
     cdef Py_ssize_t first            # the index of its first record
     cdef Py_ssize_t last             # ... and the one after its last
@@ -73,3 +75,15 @@ cdef int find_record(list sections, dict section_of, dict index, Node dep, Depen
 cdef int write_record(
     Buffer out, Record *record, Record *records, Dependency *deps, Buffer packed, Buffer scratch
 ) except -1
+
+# Values that were interned meanwhile were read last, and stand behind `n_in_order` records: put them where they belong,
+# behind the others of their sections. Those are the first `n_interned` ones.
+cdef int join_arrived(
+    list sections, Py_ssize_t n_interned, Record *records, Py_ssize_t n_in_order, Py_ssize_t n_records
+) except -1
+
+# Drop what depends on what was dropped, where dependencies go in circles; of how many records that is.
+cdef Py_ssize_t drop_incomplete(list sections, Record *records, Dependency *deps, Py_ssize_t n_records) except -1
+
+# Whether something that the memo of `node` has read has failed: failures are not stored, so it is not, either.
+cdef bint saw_failure(Node node) noexcept

@@ -5,14 +5,17 @@ and its value. Other records are named by their numbers, in the order of the fil
 """
 
 cimport cython
+from cpython.list cimport PyList_GET_SIZE
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.ref cimport PyObject
 from functools import partial
+from libc.string cimport memcpy, memmove
 
 from picante._core.buffer cimport put, put_bytes, put_head, put_int, put_unsigned
 from picante._core.frame cimport OUTSIDE
 from picante._core.input cimport PRESENCE
 from picante._core.interned cimport InternedIngredient
-from picante._core.node cimport PART, Version, find_version, record_of
+from picante._core.node cimport FAILED, PART, Version, find_version, record_of
 
 
 @cython.final
@@ -42,6 +45,65 @@ def _ordinal_at(uint64_t revision, node):
     if (<Node> node).valid_since > revision:
         version = find_version(node, revision)
     return (<Node> node).verified_at if version is None else version.ordinal
+
+
+cdef int join_arrived(
+    list sections, Py_ssize_t n_interned, Record *records, Py_ssize_t n_in_order, Py_ssize_t n_records
+) except -1:
+    cdef Py_ssize_t n_arrived = n_records - n_in_order, n_before, n_old, n_new, next_old, next_new, i
+    cdef Section section
+    cdef Record *copied
+    if n_arrived == 0:
+        return 0
+    n_before = (<Section> sections[n_interned - 1]).last
+    copied = <Record *> PyMem_Malloc((n_before + n_arrived) * sizeof(Record))
+    if copied == NULL:
+        raise MemoryError
+    memcpy(copied, records, n_before * sizeof(Record))
+    memcpy(copied + n_before, records + n_in_order, n_arrived * sizeof(Record))
+    memmove(records + n_before + n_arrived, records + n_before, (n_in_order - n_before) * sizeof(Record))
+    next_old, next_new = 0, n_before
+    for i in range(PyList_GET_SIZE(sections)):
+        section = sections[i]
+        if i >= n_interned:
+            section.first += n_arrived
+            section.last += n_arrived
+            continue
+        n_old = section.last - section.first
+        n_new = section.n_ids - n_old
+        section.first = next_old + next_new - n_before
+        section.last = section.first + section.n_ids
+        memcpy(records + section.first, copied + next_old, n_old * sizeof(Record))
+        memcpy(records + section.first + n_old, copied + next_new, n_new * sizeof(Record))
+        next_old += n_old
+        next_new += n_new
+    PyMem_Free(copied)
+    return 0
+
+
+cdef Py_ssize_t drop_incomplete(list sections, Record *records, Dependency *deps, Py_ssize_t n_records) except -1:
+    cdef Py_ssize_t i, n_dropped = 0
+    cdef uint32_t k
+    cdef Dependency *dep
+    cdef Record *record
+    for i in range(n_records):
+        record = &records[i]
+        for k in range(record.n_deps if record.fate == STORED else 0):
+            dep = &deps[record.first_dep + k]
+            if dep.part != MEMBERS_PART and records[dep.record].fate == DROPPED:
+                record.fate = DROPPED
+                (<Section> sections[record.section]).n_records -= 1
+                n_dropped += 1
+                break
+    return n_dropped
+
+
+cdef bint saw_failure(Node node) noexcept:
+    cdef uint32_t i
+    for i in range(node.n_edges):
+        if node.edges[i].dep != NULL and (<Node> node.edges[i].dep).flags & FAILED:
+            return True
+    return False
 
 
 cdef int find_record(list sections, dict section_of, dict index, Node dep, Dependency *found) except -1:
