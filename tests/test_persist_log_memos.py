@@ -3,6 +3,7 @@
 import asyncio
 import random
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 import picante
 from picante import DerivedIngredient, InputIngredient
-from picante._core.memos import NewMemos, place_memo
+from picante._core.memos import NewMemos, StoredMemos, place_memo
 from picante.persist import Log
 from picante.persist.entries import Entry, Replay, changes_of
 from picante.persist.inspect import LogReport, inspect
@@ -57,7 +58,13 @@ async def summary(db: picante.Database) -> tuple[int, bool]:
     return len(await firsts(db)), await is_there(db, "c")
 
 
-@picante.db(inputs=[Wide], interned=[Word], tracked=[first, is_there, firsts, summary])
+@picante.tracked
+async def mapped(db: picante.Database, names: tuple[str, ...]) -> int:
+    RAN.append("mapped")
+    return sum(await is_there.map(db, names)) + sum(await is_there.map(db, ("x", "y")))
+
+
+@picante.db(inputs=[Wide], interned=[Word], tracked=[first, is_there, firsts, mapped, summary])
 class Words(picante.Database):
     pass
 
@@ -132,6 +139,53 @@ async def test_a_verified_memo_is_logged_once_more(path: Path) -> None:
     RAN.clear()
     assert await firsts(await recovered(path, Words())) == ("o",)
     assert RAN == []
+
+
+def reads_of(db: Any) -> list[list[Any]]:
+    """The names of what each memo has read, with parts, states and groups."""
+    memos = NewMemos(db.runtime, db.ingredients.persistable_ingredients(), StoredMemos())
+    while memos.step(1):
+        pass
+    found = [[(of.name, *others) for of, *others in deps] for _, _, _, deps in memos.take()]
+    memos.close()
+    return sorted(found, key=repr)
+
+
+async def test_what_a_map_has_read_is_still_a_group_after_a_recovery(path: Path) -> None:
+    db = Words()
+    async with manual(db, path):
+        Wide(db, "a", "one", "")
+        assert await mapped(db, ("a", "b", "x")) == 1
+        await is_there(db, "z")
+    other = await recovered(path, Words())
+    assert reads_of(other) == reads_of(db)
+    groups = [[group for *_, group in reads] for reads in reads_of(other)]
+    assert max(groups) == [1, 1, 1, 2]  # "x" was read by the first one
+    RAN.clear()
+    assert await mapped(other, ("a", "b", "x")) == 1
+    assert RAN == []
+
+
+async def test_what_a_log_remembers_of_each_memo_is_small() -> None:
+    db = Words()
+    for i in range(1000):
+        await is_there(db, f"{i}")
+    known = StoredMemos()
+    sizes = [sys.getsizeof(known)]
+    for _ in range(2):  # looking again adds nothing
+        memos = NewMemos(db.runtime, db.ingredients.persistable_ingredients(), known)
+        while memos.step(10):
+            pass
+        sizes.append(sys.getsizeof(known))
+        memos.close()
+        assert len(known) == 1000
+    assert sizes[1] == sizes[2]
+    assert (sizes[1] - sizes[0]) / 1000 <= 24
+    await is_there(db, "new")
+    memos = NewMemos(db.runtime, db.ingredients.persistable_ingredients(), known)
+    while memos.step(10):
+        pass
+    assert [key for _, key, _, _ in memos.take()] == ["new"]
 
 
 async def test_a_change_after_the_checkpoint_is_seen(path: Path) -> None:
@@ -278,7 +332,7 @@ async def test_place_memo_refuses_what_does_not_fit() -> None:
     ingredients = db.ingredients.persistable_ingredients()
     found: Any = []
     await total(db)
-    memos = NewMemos(db.runtime, ingredients, {})
+    memos = NewMemos(db.runtime, ingredients, StoredMemos())
     while memos.step(1):
         found += memos.take()
     memos.close()
@@ -289,7 +343,7 @@ async def test_place_memo_refuses_what_does_not_fit() -> None:
 
     def place(number: int, revision: int) -> bool:
         ingredient, key, value, deps = found[number]
-        reads = [(mine[of.kind], it, part, state) for of, it, part, state in deps]
+        reads = [(mine[of.kind], *others) for of, *others in deps]
         of: Any = mine[ingredient.kind]
         return place_memo(other.runtime, of, key, value, reads, revision)
 

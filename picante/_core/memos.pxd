@@ -9,19 +9,32 @@ from picante._core.store cimport Store, View
 
 
 @cython.final
+cdef class StoredMemos:
+    """A set of numbers that are not 0, open addressing."""
+
+    cdef uint64_t *slots
+    cdef Py_ssize_t capacity  # 0, or a power of two
+    cdef Py_ssize_t n
+
+    cdef bint has(self, uint64_t number) noexcept
+    cdef int add(self, uint64_t number) except -1
+    cdef Py_ssize_t slot_of(self, uint64_t number) noexcept
+
+
+@cython.final
 cdef class NewMemos:
     """One look at all memos that hold at a revision, for those that are not logged yet."""
 
     cdef Runtime runtime
     cdef Store store
     cdef View view
-    cdef dict stored        # the address of a node -> the name and interval of its memo, folded
+    cdef StoredMemos stored
     cdef dict ingredients   # the address of a Table -> its ingredient
     cdef list sections      # derived ingredients that are still to be looked at
     cdef list todo          # nodes of the present one
     cdef list path          # depth first, on a stack of its own: a memo, what it read, ...
     cdef list positions     # ... and which of its edges is looked at next
-    cdef set seen
+    cdef StoredMemos seen   # in this look
     cdef list found
     cdef bint closed
 

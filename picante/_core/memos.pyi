@@ -6,14 +6,21 @@ from picante._core.ingredient import Ingredient
 from picante._core.runtime import Runtime
 
 @final
+class StoredMemos:
+    def __len__(self) -> int: ...
+    def __sizeof__(self) -> int: ...
+
+@final
 class NewMemos:
     def __init__(
-        self, runtime: Runtime, ingredients: Iterable[Ingredient], stored: dict[int, int]
+        self, runtime: Runtime, ingredients: Iterable[Ingredient], stored: StoredMemos
     ) -> None: ...
     @property
     def revision(self) -> int: ...
     def step(self, n: int) -> bool: ...
-    def take(self) -> list[tuple[Ingredient, Any, Any, list[tuple[Ingredient, Any, int, int]]]]: ...
+    def take(
+        self,
+    ) -> list[tuple[Ingredient, Any, Any, list[tuple[Ingredient, Any, int, int, int]]]]: ...
     def close(self) -> None: ...
 
 def place_memo(
@@ -21,6 +28,6 @@ def place_memo(
     ingredient: DerivedIngredient[Any, Any],
     key: Any,
     value: Any,
-    deps: Iterable[tuple[Ingredient, Any, int, int]],
+    deps: Iterable[tuple[Ingredient, Any, int, int, int]],
     revision: int,
 ) -> bool: ...

@@ -10,7 +10,7 @@ Memos are read out in an order in which what they read stands before them.
 
 cimport cython
 from cpython.list cimport PyList_GET_SIZE
-from cpython.mem cimport PyMem_Free
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cpython.ref cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
@@ -36,16 +36,64 @@ from picante._core.store cimport enter_view, is_limited, keep_current, leave_vie
 
 
 @cython.final
+cdef class StoredMemos:
+    """Which memos are stored already: a set of numbers that stand for them, of 12 to 24 bytes each.
+
+    It grows with each memo that is logged, up to the next compaction, as the log does. The numbers are hashes of 64
+    bits. If two of them met, one memo would not be logged, and would be computed after a recovery.
+    """
+
+    def __dealloc__(self):
+        PyMem_Free(self.slots)
+
+    def __len__(self):
+        return self.n
+
+    def __sizeof__(self):
+        return sizeof(StoredMemos) + self.capacity * sizeof(uint64_t)
+
+    cdef bint has(self, uint64_t number) noexcept:
+        return self.capacity > 0 and self.slots[self.slot_of(number)] == number
+
+    cdef int add(self, uint64_t number) except -1:
+        cdef uint64_t *before = self.slots
+        cdef Py_ssize_t n_before = self.capacity, i
+        if 3 * (self.n + 1) > 2 * self.capacity:
+            i = max(2 * n_before, 16)
+            self.slots = <uint64_t *> PyMem_Calloc(i, sizeof(uint64_t))
+            if self.slots == NULL:
+                self.slots = before
+                raise MemoryError
+            self.capacity = i
+            for i in range(n_before):
+                if before[i]:
+                    self.slots[self.slot_of(before[i])] = before[i]
+            PyMem_Free(before)
+        i = self.slot_of(number)
+        if not self.slots[i]:
+            self.slots[i] = number
+            self.n += 1
+        return 0
+
+    cdef Py_ssize_t slot_of(self, uint64_t number) noexcept:
+        """Where a number stands, or where there is room for it."""
+        cdef Py_ssize_t i = <Py_ssize_t> (number & <uint64_t> (self.capacity - 1))
+        while self.slots[i] and self.slots[i] != number:
+            i = (i + 1) & (self.capacity - 1)
+        return i
+
+
+@cython.final
 cdef class NewMemos:
     """The memos of some ingredients that hold at the present revision and that `stored` does not know yet.
 
     Args:
         runtime: that of the database.
         ingredients: all that is logged.
-        stored: which memos are logged already; what is found is added to it. An empty dict to begin with.
+        stored: which memos are logged already; what is found is added to it.
     """
 
-    def __init__(self, Runtime runtime not None, ingredients, dict stored not None):
+    def __init__(self, Runtime runtime not None, ingredients, StoredMemos stored not None):
         cdef Ingredient each
         self.runtime = runtime
         self.store = runtime.store
@@ -55,7 +103,7 @@ cdef class NewMemos:
         self.todo = []
         self.path = []
         self.positions = []
-        self.seen = set()
+        self.seen = StoredMemos()
         self.found = []
         for each in ingredients:
             if each.table is not None and each.store is self.store:
@@ -91,7 +139,7 @@ cdef class NewMemos:
                 if self.is_new(node):
                     self.path.append(node)
                     self.positions.append(0)
-                    self.seen.add(<size_t> <PyObject *> node)
+                    self.seen.add(_number_of(node))
             elif self.sections:
                 table = (<Ingredient> self.sections.pop()).table
                 self.todo = list(table.plain.values())
@@ -103,8 +151,8 @@ cdef class NewMemos:
     def take(self):
         """What was found since the last call: of each memo its ingredient, its key, its value and its dependencies.
 
-        A dependency is its ingredient, its key, of which part it is, and in which state it was: whether it had a value;
-        of the list of all keys (part -4) how many there were.
+        A dependency is its ingredient, its key, of which part it is, in which state it was (whether it had a value; of
+        the list of all keys, part -4, how many there were), and a number that it shares with what one `map` has read.
         """
         cdef list fresh = [], found = self.found
         self.found = fresh
@@ -114,8 +162,8 @@ cdef class NewMemos:
         return (
             node.flags & (VALUE | MARKED | UNLINKED) == VALUE
             and node.valid_since <= self.view.revision
-            and <size_t> <PyObject *> node not in self.seen
-            and self.stored.get(<size_t> <PyObject *> node) != _name_of(node)
+            and not self.seen.has(_number_of(node))
+            and not self.stored.has(_number_of(node))
         )
 
     cdef int go_on(self) except -1:
@@ -129,7 +177,7 @@ cdef class NewMemos:
                 self.positions[-1] = i
                 self.path.append(dep)
                 self.positions.append(0)
-                self.seen.add(<size_t> <PyObject *> dep)
+                self.seen.add(_number_of(dep))
                 return 0
         self.path.pop()
         self.positions.pop()
@@ -146,7 +194,7 @@ cdef class NewMemos:
         try:
             if holds_at(node, self.view.revision) and node.flags & VALUE:
                 deps = self.deps_of(node)
-            value, name = node.value, _name_of(node)
+            value, number = node.value, _number_of(node)
         finally:
             end_transition(collecting)
         if deps is None:
@@ -156,7 +204,7 @@ cdef class NewMemos:
         except DecodeError:
             return 0
         self.found.append((ingredient, node.key, value, deps))
-        self.stored[<size_t> <PyObject *> node] = name
+        self.stored.add(number)
         return 0
 
     cdef list deps_of(self, Node node):
@@ -169,7 +217,7 @@ cdef class NewMemos:
             dep = self.dep_of(node, <Node> node.edges[i].dep, node.edges[i].seen)
             if dep is None:
                 return None
-            deps.append(dep)
+            deps.append((*dep, node.edges[i].group))
         return deps
 
     cdef tuple dep_of(self, Node reader, Node dep, uint64_t seen):
@@ -202,9 +250,20 @@ cdef class NewMemos:
         return ingredient, record.key, part, 1 if outcome.flags & VALUE else 0
 
 
-cdef object _name_of(Node node):
-    """What tells this memo of `node` from all others that it has had: its outcome, and since when that holds."""
-    return node.changed_at * <uint64_t> 0x9E37_79B9_7F4A_7C15u + node.valid_since
+cdef uint64_t _number_of(Node node) noexcept:
+    """What tells this memo of `node` from all others: its node, its outcome, and since when that holds. Never 0."""
+    return (
+        _mixed(<uint64_t> <size_t> <PyObject *> node + _mixed(node.changed_at + _mixed(node.valid_since)))
+        or 1
+    )
+
+
+cdef uint64_t _mixed(uint64_t number) noexcept:
+    """Each bit of the result depends on each bit of the number (the finalizer of SplitMix64)."""
+    number += <uint64_t> 0x9E37_79B9_7F4A_7C15u
+    number = (number ^ number >> 30) * <uint64_t> 0xBF58_476D_1CE4_E5B9u
+    number = (number ^ number >> 27) * <uint64_t> 0x94D0_49BB_1331_11EBu
+    return number ^ number >> 31
 
 
 def place_memo(
@@ -216,7 +275,7 @@ def place_memo(
     computed when it is asked for; a value that is there and holds stays.
     """
     cdef Node node, dep
-    cdef list nodes = []
+    cdef list nodes = [], groups = []
     cdef dict states = {}
     cdef Edge *edges = NULL
     cdef list trash = []
@@ -226,13 +285,14 @@ def place_memo(
     if ingredient.store is not runtime.store:
         return False
     node = ensure_node(ingredient.table, key)
-    for of, dep_key, part, state in deps:
+    for of, dep_key, part, state, group in deps:
         dep = _find_dep(runtime, of, dep_key, part, node)
         if dep is None:
             _let_go(runtime, nodes, node)
             return False
         if dep not in states:
             nodes.append(dep)
+            groups.append(group)
         states[dep] = state
     old_name, old = node.changed_at, node.value
     keeps_name = False
@@ -262,6 +322,7 @@ def place_memo(
         for i in range(PyList_GET_SIZE(nodes)):
             dep = nodes[i]
             edges[i].seen = dep.changed_at
+            edges[i].group = groups[i]
         replace_edges(node, edges, <uint32_t> PyList_GET_SIZE(nodes))
         edges = NULL
         track(node)

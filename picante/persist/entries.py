@@ -14,7 +14,8 @@ changes        of each: what (0 removed, 1 set, 2 invalidated), which of the ing
 New memos have entries of their own, of five elements: the changes are none, an ingredient has a fourth element, the
 fingerprint of its code, and the fifth element has of each memo: which of the ingredients, the key, packed, what it has
 read, and the value, packed. What it has read is of each thing: which of the ingredients, the key, packed, of which part
-it is, and in which state it was. They hold where they stand: with all changes before them made, and no other.
+it is, in which state it was, and if a `map` has read it a number that is that of the others. Memos hold where they
+stand: with all changes before them made, and no other.
 
 Ids of interned values are another process's. So an entry says what was interned, and who reads it interns that again.
 """
@@ -26,6 +27,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import msgpack  # type: ignore[import-untyped]  # ships no types
@@ -58,8 +60,9 @@ MEMBERS_PART = -4  # the least part of an ingredient's records that a memo can h
 
 Change = tuple[int, int, Any, Any]  # what, kind, key, value: as a ChangeRecorder gives them
 Memo = tuple[
-    Ingredient, Any, Any, list[tuple[Ingredient, Any, int, int]]
+    Ingredient, Any, Any, list[tuple[Ingredient, Any, int, int, int]]
 ]  # as `NewMemos.take` gives them
+StoredMemo = tuple[int, bytes, tuple[tuple[int, bytes, int, int, int], ...], bytes]
 Problem = tuple[str, str]  # the record, and why it is left out
 
 
@@ -83,8 +86,12 @@ class Entry:
     handles: tuple[tuple[int, int, bytes], ...]
     changes: tuple[tuple[int, int, bytes, bytes], ...]
     """What, the position of its ingredient, key, value."""
-    memos: tuple[tuple[int, bytes, tuple[tuple[int, bytes, int, int], ...], bytes], ...] = ()
+    memos: tuple[StoredMemo, ...] = ()
     """The position of its ingredient, key, what it has read, value."""
+
+
+# Most entries of a log are of the same few ingredients.
+_info = lru_cache(maxsize=1000)(IngredientInfo)
 
 
 def fields_of(ingredient: Ingredient) -> tuple[str, ...]:
@@ -165,11 +172,14 @@ class Encoder:
         for ingredient, key, value, deps in memos:
             try:
                 packed_key, packed_value = pack(key), pack(value)
-                reads = [(position(of), pack(it), part, state) for of, it, part, state in deps]
+                reads = [
+                    (position(of), pack(it), part, state, *((group,) if group else ()))
+                    for of, it, part, state, group in deps
+                ]
             except EncodeError:
                 continue
             packed.append((position(ingredient), packed_key, reads, packed_value))
-            texts += [packed_key, packed_value, *(read[1] for read in reads)]
+            texts += [packed_key, packed_value, *(data for _, data, *_ in reads)]
         if not packed:
             return None
         entry: bytes = msgpack.packb((int(revision), infos, self._handles_in(texts), (), packed))
@@ -222,9 +232,7 @@ def changes_of(payload: bytes) -> Entry:
             kind, name, fields, *more = _array(each, 3 + has_memos)
             names = tuple(_exactly(str, field) for field in _array(fields))
             fingerprint = _exactly(bytes, more[0]) if more else b""
-            ingredients.append(
-                IngredientInfo(_number(kind, 32), _exactly(str, name), names, fingerprint)
-            )
+            ingredients.append(_info(_number(kind, 32), _exactly(str, name), names, fingerprint))
         handles = []
         for each in _array(raw_handles):
             kind, number, content = _array(each, 3)
@@ -251,16 +259,17 @@ def _keys_of(taken: Iterable[tuple[int, list[Change] | None]]) -> Iterator[tuple
             yield kind, key if type(key) is Key else Key.encode(key)
 
 
-def _memo(
-    raw: Any, n_ingredients: int
-) -> tuple[int, bytes, tuple[tuple[int, bytes, int, int], ...], bytes]:
+def _memo(raw: Any, n_ingredients: int) -> StoredMemo:
     position, key, raw_reads, value = _array(raw, 4)
     reads = []
     for each in _array(raw_reads):
-        of, of_key, part, state = _array(each, 4)
+        of, of_key, part, state, *groups = _array(each)
         if _exactly(int, part) < MEMBERS_PART or part >= 1 << 31:
             raise ValueError("a memo has read no part of a record")
-        reads.append((_number(of, 32), _exactly(bytes, of_key), part, _number(state, 62)))
+        if len(groups) > 1 or groups == [0]:
+            raise ValueError("a memo has read something in no group")
+        group = _number(groups[0], 31) if groups else 0
+        reads.append((_number(of, 32), _exactly(bytes, of_key), part, _number(state, 62), group))
     if max([_number(position, 32), *(each[0] for each in reads)]) >= n_ingredients:
         raise ValueError("a memo is of no ingredient")
     return position, _exactly(bytes, key), tuple(reads), _exactly(bytes, value)
@@ -395,8 +404,8 @@ class Replay:
                 cell = (ingredient.kind, Key.encode(key))
                 value = unpack(packed_value, db=self.known, new_ids=new_ids)
                 reads = [
-                    (read, unpack(data, db=self.known, new_ids=new_ids), part, state)
-                    for each, data, part, state in packed_reads
+                    (read, unpack(data, db=self.known, new_ids=new_ids), part, state, group)
+                    for each, data, part, state, group in packed_reads
                     if (read := of[each]) is not None
                 ]
                 is_there = (
@@ -404,7 +413,7 @@ class Replay:
                     and not any(
                         isinstance(read, DerivedIngredient)
                         and (read.kind, Key.encode(it)) in self._refused
-                        for read, it, _, _ in reads
+                        for read, it, *_ in reads
                     )
                     and place_memo(self.db.runtime, ingredient, key, value, reads, revision)
                 )

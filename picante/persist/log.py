@@ -34,7 +34,7 @@ from typing import Any, Self
 
 from picante._core.errors import CacheCorruptError, PersistenceError
 from picante._core.ingredient import Ingredient
-from picante._core.memos import NewMemos
+from picante._core.memos import NewMemos, StoredMemos
 from picante._core.recorder import ChangeRecorder
 from picante._core.runtime import Runtime
 from picante.persist.entries import Change, Encoder, Memo, Problem
@@ -120,7 +120,7 @@ class Log:
         self._current: LogFile | None = None
         self._next: LogFile | None = None
         self._snapshot_size = 0
-        self._memos: dict[int, int] = {}  # those that are in the file or in the log: see `NewMemos`
+        self._memos = StoredMemos()  # those that are in the file or in the log
         self._lock = asyncio.Lock()  # of the files
         self._compaction: asyncio.Task[None] | None = None
         self._background: asyncio.Task[None] | None = None
@@ -297,7 +297,10 @@ class Log:
             if self._next is not None or current.is_broken:
                 return  # a compaction takes all memos anyway
             assert self._recorder is not None
-            known, self._memos = self._memos, {}  # until it has worked out: else all are new again
+            known, self._memos = (
+                self._memos,
+                StoredMemos(),
+            )  # until it has worked out: else all are new again
             memos = NewMemos(self._db.runtime, self._ingredients(), known)
             try:
                 # What was committed up to then stands before them, and nothing that came later.
@@ -420,7 +423,7 @@ class Log:
         if await in_thread(lambda: id_at(self._name)) == after.id:
             await in_thread(lambda: self._switch(after))
             old, self._current = self._current, after
-            self._memos = {}
+            self._memos = StoredMemos()
         else:
             old = after
         self._next = None

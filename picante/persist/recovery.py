@@ -11,7 +11,7 @@ from typing import Any
 
 from picante._core.errors import CacheCorruptError, DuplicateKindError
 from picante._core.ingredient import Ingredient
-from picante._core.memos import NewMemos
+from picante._core.memos import NewMemos, StoredMemos
 from picante._core.recorder import ChangeRecorder
 from picante._core.runtime import Runtime
 from picante.persist.entries import Problem, Replay
@@ -35,16 +35,16 @@ class Recovered:
     id: bytes
     revision: int
     size: int
-    memos: dict[int, int]
-    """Those that are in the file or in the log: see `NewMemos`."""
+    memos: StoredMemos
+    """Those that are in the file or in the log."""
 
 
 recovered: weakref.WeakKeyDictionary[Runtime, Recovered] = weakref.WeakKeyDictionary()
 
 
-async def known_memos(runtime: Runtime, ingredients: Iterable[Ingredient]) -> dict[int, int]:
+async def known_memos(runtime: Runtime, ingredients: Iterable[Ingredient]) -> StoredMemos:
     """All memos that hold now."""
-    known: dict[int, int] = {}
+    known = StoredMemos()
     slices = Slices()
     memos = NewMemos(runtime, ingredients, known)
     try:
