@@ -24,6 +24,7 @@ from picante import (
     Vacant,
 )
 from picante._core.sizes import estimate_size
+from picante.persist.inspect import inspect
 from tests.actors import check_cases
 from tests.oracle import (
     Action,
@@ -1016,6 +1017,119 @@ def test_threads_share_a_limited_database() -> None:
         thread.join()
     assert wrong == []
     assert db.runtime.limits.n_memos <= 4
+
+
+class Stored:
+    """Halves of numbers, few of which are kept, and what is made of them."""
+
+    def __init__(self, max_halves: int | None = None, code: str = "1") -> None:
+        class Db(picante.Database):
+            pass
+
+        self.db: Any = Db()
+        register = self.db.ingredients.register
+        self.number: Any = register(picante.InputIngredient(1, "number"))
+        self.ran: list[Any] = []
+
+        async def half(db: Any, key: int) -> int:
+            self.ran.append(("half", key))
+            return int(self.number.get(db, key)) // 2 * (1 if code == "1" else 10)
+
+        async def both(db: Any, key: int) -> int:
+            self.ran.append(("both", key))
+            return sum(await self.half.map(db, [key, key + 1]))
+
+        async def top(db: Any, key: int) -> int:
+            self.ran.append(("top", key))
+            return await self.both.get(db, key) + 1
+
+        self.half: Any = register(
+            DerivedIngredient(2, "half", half, version=code, max_memos=max_halves)
+        )
+        self.both: Any = register(DerivedIngredient(3, "both", both, version="1"))
+        self.top: Any = register(DerivedIngredient(4, "top", top, version="1"))
+
+    async def fill(self, path: Path) -> None:
+        """Save `top(0)`, where the halves of the two numbers that it was made of are evicted."""
+        for key, value in enumerate([4, 6, 8]):
+            self.number.set(self.db, key, value)
+        assert await self.top.get(self.db, 0) == 6
+        await self.half.get(self.db, 2)
+        assert self.half.peek(self.db, 0) is self.half.peek(self.db, 1) is None
+        await self.db.save(path)
+
+    async def took(self, key: int = 0) -> tuple[int, list[Any]]:
+        self.ran.clear()
+        return await self.top.get(self.db, key), self.ran
+
+
+# r[persist.section]
+async def test_what_was_made_from_evicted_memos_comes_back_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "cache"
+    await Stored(max_halves=1).fill(path)
+    for limit in (None, 1):
+        new = Stored(limit)
+        await new.db.load(path)
+        assert await new.took() == (6, [])
+        assert await new.half.get(new.db, 0) == 2
+        assert new.ran == [("half", 0)]
+        assert await new.took() == (6, [])  # the outcome of the query has kept its name
+        new.number.set(new.db, 1, 10)
+        assert await new.took() == (
+            8,
+            [("half", 1), ("both", 0), *[("half", 0)] * (limit == 1), ("top", 0)],
+        )
+    new = Stored()
+    await new.db.load(path)
+    await new.db.save(path)  # the file of a file
+    new = Stored()
+    await new.db.load(path)
+    assert await new.took() == (6, [])
+
+
+# r[persist.section]
+async def test_evicted_memos_below_a_change_run_after_a_load(tmp_path: Path) -> None:
+    path = tmp_path / "cache"
+    old = Stored(max_halves=1)
+    await old.fill(path)
+    old.number.set(old.db, 0, 5)
+    await old.db.save(path)
+    new = Stored()
+    await new.db.load(path)
+    # Its half is what it was, but there is nothing left to see that by. The other one is not needed before "both" runs.
+    assert await new.took() == (6, [("half", 0), ("both", 0), ("half", 1)])
+    assert await new.took() == (6, [])
+
+
+# r[persist.section]
+async def test_changed_code_of_an_evicted_memo_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "cache"
+    await Stored(max_halves=1).fill(path)
+    for limit in (None, 1):
+        new = Stored(limit, code="2")
+        await new.db.load(path)
+        if limit is None:
+            await new.db.save(path.with_suffix(".again"))
+        assert (await new.took())[0] == 51
+    new = Stored(code="2")
+    await new.db.load(path.with_suffix(".again"))  # what had not run by then is not stored
+    assert (await new.took())[0] == 51
+
+
+async def test_evicted_memos_that_nobody_has_read_are_not_stored(tmp_path: Path) -> None:
+    path = tmp_path / "cache"
+    await Stored(max_halves=1).fill(path)
+    counts = {section.name: section.records for section in inspect(path).sections}
+    assert counts == {"number": 3, "half": 3, "both": 1, "top": 1}
+    new = Stored(max_halves=1)
+    for key, value in enumerate([4, 6, 8]):
+        new.number.set(new.db, key, value)
+        await new.half.get(new.db, key)
+    await new.db.save(path)
+    assert {each.name: each.records for each in inspect(path).sections}["half"] == 1
+    other = Stored()
+    await other.db.load(path)
+    assert await other.took() == (6, [("top", 0), ("both", 0), ("half", 0), ("half", 1)])
 
 
 # r[persist.load-order]

@@ -6,8 +6,8 @@ are stored, for a memo is stored only with all that it read; `chunk` writes them
 
 What is known to hold at the revision is stored so. A marked memo is stored, too, as far as it was known to hold: each
 of its dependencies is stored as being still what was read, or not, and that is all that verifying it later takes.
-Failures, and computations that are under way, are not stored, nor what was evicted: whoever read that is left out, too,
-for its records alone could not tell whether the code of the evicted query is still the same.
+Of a memo that was evicted there is a record without a value, for those that have read it: see `evict`. Failures, and
+computations that are under way, are not stored, nor who has read them.
 
 Memos that are computed meanwhile may hold ids that were given out meanwhile. So interned values are read twice: in the
 beginning those that are there, and when all else has been read those that have come since.
@@ -27,13 +27,13 @@ from picante._core.input cimport InputIngredient
 from picante._core.interned cimport InternedIngredient
 from picante._core.key cimport Key
 from picante._core.node cimport (
-    NO_OUTCOME, UNLINKED, VALUE, Table, Version, begin_transition, end_transition, find_version, holds_at,
+    EVICTED, NO_OUTCOME, UNLINKED, VALUE, Table, Version, begin_transition, end_transition, find_version, holds_at,
 )
-from picante._core.outcome cimport Outcome, outcome_at
+from picante._core.outcome cimport Outcome, name_at, outcome_at
 from picante._core.packed cimport opened
 from picante._core.records cimport (
-    DROPPED, LOOKED_AT, MEMBERS_PART, STORED, UNDECIDED, drop_incomplete, find_record, join_arrived, nodes_in_order,
-    record_size, saw_failure, write_record,
+    DROPPED, LOOKED_AT, MEMBERS_PART, STORED, UNDECIDED, drop_incomplete, find_record, grown, join_arrived,
+    nodes_in_order, record_size, saw_failure, write_record,
 )
 from picante._core.runtime cimport view_of
 from picante._core.store cimport enter_view, leave_view
@@ -255,7 +255,11 @@ cdef class Dump:
                     return 0
                 flags = flags & UNLINKED | outcome.flags
                 value, changed_at = <object> outcome.value, outcome.changed_at
-            elif node.flags & VALUE and node.verified_at < verified_at:
+            elif node.flags & EVICTED and (node.flags & UNLINKED or not node.n_dependents):
+                return 0
+            elif name_at(node, self.view, &outcome):
+                flags, value, changed_at = EVICTED, None, outcome.changed_at
+            elif node.flags & (VALUE | EVICTED) and node.verified_at < verified_at:
                 flags, value, changed_at, verified_at = node.flags, node.value, node.changed_at, node.verified_at
             else:
                 return 0
@@ -284,18 +288,11 @@ cdef class Dump:
         """Note what the outcome has read, and whether it is still as it was read."""
         cdef Version version = kept
         cdef Py_ssize_t n = node.n_edges if version is None else PyList_GET_SIZE(version.deps), i
-        cdef Py_ssize_t at = PyList_GET_SIZE(self.dep_nodes), capacity
+        cdef Py_ssize_t at = PyList_GET_SIZE(self.dep_nodes)
         cdef uint64_t seen
         cdef Outcome outcome
         cdef Node dep
-        cdef void *grown
-        if at + n > self.fresh_capacity:
-            capacity = max(2 * self.fresh_capacity, at + n, 64)
-            grown = PyMem_Realloc(self.reads, capacity * sizeof(uint32_t))
-            if grown == NULL:
-                raise MemoryError
-            self.reads = <uint32_t *> grown
-            self.fresh_capacity = capacity
+        self.reads = <uint32_t *> grown(self.reads, &self.fresh_capacity, at + n, sizeof(uint32_t))
         for i in range(n):
             if version is None:
                 dep = <Node> node.edges[i].dep if node.edges[i].dep != NULL else None
@@ -305,10 +302,10 @@ cdef class Dump:
             self.dep_nodes.append(dep)
             if dep is None or seen == NO_OUTCOME:
                 self.reads[at + i] = False
-            elif outcome_at(dep, self.view, &outcome):
+            elif name_at(dep, self.view, &outcome):
                 self.reads[at + i] = outcome.changed_at == seen
             else:
-                self.reads[at + i] = dep.flags & VALUE and dep.changed_at == seen
+                self.reads[at + i] = dep.flags & (VALUE | EVICTED) and dep.changed_at == seen
             if version is None:
                 self.reads[at + i] |= node.edges[i].group << 1
         return 0
@@ -316,9 +313,8 @@ cdef class Dump:
     cdef int add(self, Section section, Node node, key, value, bint has_value) except -1:
         """Pack a record. What cannot be packed, or is too large, is counted and left out."""
         cdef Buffer packed = self.packed
-        cdef Py_ssize_t start = packed.size, at_value, capacity
+        cdef Py_ssize_t start = packed.size, at_value
         cdef Record *record
-        cdef void *grown
         try:
             if node is not None:
                 if type(key) is Key:
@@ -336,13 +332,7 @@ cdef class Dump:
             section.lacks_some = True
             self.n_too_large += 1
             return 0
-        if self.n_records == self.records_capacity:
-            capacity = max(2 * self.records_capacity, 64)
-            grown = PyMem_Realloc(self.records, capacity * sizeof(Record))
-            if grown == NULL:
-                raise MemoryError
-            self.records = <Record *> grown
-            self.records_capacity = capacity
+        self.records = <Record *> grown(self.records, &self.records_capacity, self.n_records + 1, sizeof(Record))
         self.nodes.append(node)
         record = &self.records[self.n_records]
         record.node = NULL if node is None else <PyObject *> node

@@ -71,6 +71,8 @@ cdef int install(Store store, Source source, list parts, Place *places, uint64_t
                 node = <Node> PyList_GET_ITEM(part.nodes, i)
                 if node is not None and node.flags & MARKED and node.n_dependents:
                     mark_from(store, node, until)
+                elif node is not None and node.flags & EVICTED and not node.n_dependents:
+                    store.idle.append(node)  # it is of no use to anybody
     return make_room(store, None, trash)
 
 
@@ -311,11 +313,14 @@ cdef int place_memos(
                 keep_current(store, node, node.verified_at if node.flags & MARKED else until, revision, revision)
             mark_from(store, node, until)
             drop_memo(store, node, trash)
-        value = unpack_scalar(source, place.value, place.end)
-        flags = VALUE
-        if value is NO_SCALAR:
-            flags = VALUE | PACKED
-            value = new_packed(origin, place.value, place.end)
+        value = None
+        flags = EVICTED
+        if place.value < place.end:
+            flags = VALUE
+            value = unpack_scalar(source, place.value, place.end)
+            if value is NO_SCALAR:
+                flags = VALUE | PACKED
+                value = new_packed(origin, place.value, place.end)
         node.value = value
         if _is_new(node) and node.running is None:
             untrack(node)
@@ -330,7 +335,8 @@ cdef int place_memos(
         if node.parts is not None:
             for outside in node.parts.values():
                 change(store, outside, VALUE | PART, None, revision, until, trash)
-        admit(store, node, place.end - place.value)
+        if flags & VALUE:
+            admit(store, node, place.end - place.value)
         if part.rerun or place.verified_at < stored_at:
             node.flags |= MARKED | (UNLINKED if part.rerun else 0)
             node.verified_at = min(place.verified_at, until)

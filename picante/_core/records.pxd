@@ -66,6 +66,9 @@ cdef class Section:
 # How many bytes a record takes in the file, at most; `n_records`: of how many it may be one.
 cdef Py_ssize_t record_size(Record *record, Dependency *deps, Py_ssize_t n_records) noexcept
 
+# An array that has room for `n` elements of `size` bytes, with what was in `array`, which is given up for it.
+cdef void *grown(void *array, Py_ssize_t *capacity, Py_ssize_t n, size_t size) except? NULL
+
 cdef list nodes_in_order(Table table, View view)  # as of that view, in the order of insertion
 
 # Find what was read among the records. `index`: the address of a node -> the index of its record.

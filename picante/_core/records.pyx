@@ -6,7 +6,7 @@ and its value. Other records are named by their numbers, in the order of the fil
 
 cimport cython
 from cpython.list cimport PyList_GET_SIZE
-from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.ref cimport PyObject
 from functools import partial
 from libc.string cimport memcpy, memmove
@@ -29,6 +29,18 @@ cdef class Section:
     @property
     def name(self):
         return self.ingredient.name
+
+
+cdef void *grown(void *array, Py_ssize_t *capacity, Py_ssize_t n, size_t size) except? NULL:
+    cdef Py_ssize_t wanted = max(2 * capacity[0], n, 64)
+    cdef void *found
+    if n <= capacity[0]:
+        return array
+    found = PyMem_Realloc(array, wanted * size)
+    if found == NULL:
+        raise MemoryError
+    capacity[0] = wanted
+    return found
 
 
 cdef list nodes_in_order(Table table, View view):

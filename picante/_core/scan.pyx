@@ -43,7 +43,7 @@ cdef int scan_record(
             check_deps(&span, parts, n_records)
         place.value = span.at
         check_stored(checker, place.key, place.key_end)
-    if not part.is_input or place.value < place.end:
+    if part.is_interned or place.value < place.end:
         if part.ingredient is not None and part.is_input:
             check_fields(checker, part, place)
         check_stored(checker, place.value, place.end)
