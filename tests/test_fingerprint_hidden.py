@@ -211,6 +211,28 @@ def test_a_function_of_a_library_in_the_closure_of_a_query_counts_by_its_name(
     assert of(source.replace("lib.fetch", "lib.bare")) != before
 
 
+OPAQUE = """
+import decimal, picante
+NUMBER = picante.InputIngredient(1, "number")
+OTHER = picante.InputIngredient(2, "other")
+class Client:
+    def __init__(self, url): self.url = url
+HERE, THERE = Client("here"), Client("there")
+EXACT, ROUGH = decimal.Context(50), decimal.Context(5)
+LIMIT, BOUND = 10, 10
+def query(db): return USED
+"""
+
+
+def test_objects_of_which_only_the_class_counts_are_told_apart_by_name() -> None:
+    for one, other in (("NUMBER", "OTHER"), ("HERE", "THERE"), ("EXACT", "ROUGH")):
+        assert of(OPAQUE.replace("USED", one)) != of(OPAQUE.replace("USED", other))
+    assert of(OPAQUE.replace("USED", "LIMIT")) == of(OPAQUE.replace("USED", "BOUND"))
+    used = OPAQUE.replace("USED", "NUMBER")
+    assert of(used.replace("NUMBER", "RENAMED")) == of(used)  # an ingredient has a name of its own
+    assert of(used.replace('1, "number"', '3, "number"')) != of(used)
+
+
 def test_what_an_object_counts_does_not_matter(lib: types.ModuleType) -> None:
     module = load("import lib\n@lib.Call\ndef query(x): return x + 1")
     before = fingerprint(module.query)

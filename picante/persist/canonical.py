@@ -17,7 +17,16 @@ from operator import attrgetter, itemgetter, methodcaller
 from types import FunctionType, GenericAlias, MappingProxyType, UnionType
 from typing import Any
 
-__all__ = ["Encoder", "Parts", "bases_of", "full_name", "members_of", "module_of", "simple"]
+__all__ = [
+    "Encoder",
+    "Parts",
+    "bases_of",
+    "full_name",
+    "members_of",
+    "module_of",
+    "shows_contents",
+    "simple",
+]
 
 MAX_DEPTH = 60
 
@@ -250,6 +259,16 @@ class Encoder:
             outer.chunks.append(chunks)
             outer.uses += uses
         outer.add(b"end")
+
+
+def shows_contents(kind: type) -> bool:
+    """Does the encoder add what a value of this class holds, other than its class?"""
+    return any(
+        base is Enum
+        or (type(base) is type and (base in _CONTENTS or base in _SCALARS))
+        or type(members_of(base).get("__dataclass_fields__")) is dict
+        for base in bases_of(kind)
+    )
 
 
 class _NotSimpleError(ValueError):

@@ -35,11 +35,20 @@ from types import (
 )
 from typing import Any, NamedTuple
 
+from picante._core.ingredient import Ingredient
 from picante._core.record import Getter
 from picante._core.tracked import Tracked
 from picante.decorators.fields import RecordType
 from picante.persist.bytecode import Shape, shape_of
-from picante.persist.canonical import Encoder, Parts, bases_of, full_name, members_of, simple
+from picante.persist.canonical import (
+    Encoder,
+    Parts,
+    bases_of,
+    full_name,
+    members_of,
+    shows_contents,
+    simple,
+)
 from picante.persist.changes import Change, is_changed, is_changed_by, is_mutable
 from picante.persist.hidden import Module, attributes_with_code, homes_of, leads_to
 
@@ -92,7 +101,7 @@ def fingerprint(function: Any, version: Any = None) -> bytes:
     * the instructions of the function and of those nested in it, with constants, names of parameters and attributes,
       and defaults;
     * values of its closure and of its module that it reads: numbers, texts, dates, compiled patterns, enum members,
-      and containers and dataclasses of these. Of any other object only its class counts;
+      and containers and dataclasses of these. Of any other object only its class counts, and the name of the variable;
     * functions of the same module that it uses, in the same way, also in tables (``{"a": parse_a}``) and behind other
       objects: decorators, with or without `functools.wraps`, closures, default arguments, `functools.partial`, bound
       methods, and attributes of objects that hold a function, a class, something else that can be called, or a tuple
@@ -102,9 +111,9 @@ def fingerprint(function: Any, version: Any = None) -> bytes:
       which class an object will be.
 
     What does not count: comments, line numbers, names of files and functions, docstrings, annotations. Of what belongs
-    to other modules, built-ins included, only the name; queries that it calls, also only by name, because they are
-    dependencies with a fingerprint of their own; record classes by their name, fields and plain methods. Variables
-    that the function itself assigns (`global`, `nonlocal`) are state and do not count either.
+    to other modules, built-ins included, only the name; queries and ingredients that it uses, also only by name,
+    because they are dependencies with a fingerprint of their own; record classes by their name, fields and plain
+    methods. Variables that the function itself assigns (`global`, `nonlocal`) are state and do not count either.
 
     Lists, sets, dicts and dataclasses that are changed are state, too, and only their type counts: where the function,
     one nested in it, or one of the functions that count calls a mutating method of such a variable
@@ -244,6 +253,7 @@ class _Describer:
         self.module = module
         self.encoder = Encoder(Parts(), self.special, self.name_of, module.tables)
         self.changed: list[Any] = []
+        self.is_opaque = False  # whether something was added of which only the class counts
 
     @property
     def parts(self) -> Parts:
@@ -265,14 +275,17 @@ class _Describer:
         self.parts.add(b"state")
         self.special(it, type(it))
 
-    def variable(self, value: Any, changes: Collection[Change]) -> None:
+    def variable(self, value: Any, changes: Collection[Change], name: str = "") -> None:
         """What a variable means, and whether it is changed."""
         if is_mutable(value):
             self.parts.use(value)
             if changes and is_changed(value, changes):
                 self.changed.append(value)
         else:
+            self.is_opaque = False
             self.encoder.add(value)
+            if self.is_opaque:  # then its name is what tells it from another one
+                self.parts.add(b"named", name)
 
     def function(self, function: FunctionType) -> None:
         own = function.__globals__ is self.module.globals
@@ -330,7 +343,7 @@ class _Describer:
             elif type(value) is ModuleType and vars(value) is self.module.globals:
                 self.itself(shape)
             else:
-                self.variable(value, shape.changes_of(name, free=False))
+                self.variable(value, shape.changes_of(name, free=False), name)
         for name in shape.attributes:
             for value in self.module.methods(name):
                 if not issubclass(type(value), _OF_PICANTE):
@@ -342,7 +355,7 @@ class _Describer:
         for name in shape.attributes:
             if name not in _OF_MODULES and name in self.module.globals:
                 self.parts.add(b"of itself", name)
-                self.variable(self.module.globals[name], ())
+                self.variable(self.module.globals[name], (), name)
 
     def cls(self, cls: Any) -> None:
         """A class of the module: what stands in it, in the order of names."""
@@ -432,7 +445,10 @@ class _Describer:
         elif kind is functools.singledispatchmethod:
             parts.add(b"dispatched")
             add(value.dispatcher)
+        elif issubclass(kind, Ingredient):
+            parts.add(b"ingredient", int(_kind_of(value)), self.module.relative(_name_of(value)))
         else:
+            self.is_opaque = self.is_opaque or not shows_contents(kind)
             parts.add(b"instance", self.name_of(kind))
             self.use_if_own(kind)
             if kind is defaultdict:
@@ -446,6 +462,8 @@ class _Describer:
 
 
 _MISSING = object()
+_kind_of = vars(Ingredient)["kind"].__get__
+_name_of = vars(Ingredient)["name"].__get__
 _OF_PICANTE = (Tracked, Getter)
 _DESCRIPTORS = frozenset(
     {
