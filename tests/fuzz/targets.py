@@ -83,7 +83,9 @@ class Db:
 
     @staticmethod
     async def _both(db: Any, key: Any) -> Any:
-        return [await db.size.get(db, key), len(db.text.keys(db)), db.text.contains(db, "other")]
+        sizes = await db.size.map(db, [key, 0])
+        word = db.word.get(db, db.word.intern("word"))
+        return [sizes, word, len(db.text.keys(db)), db.text.contains(db, "other")]
 
 
 async def use(db: Db) -> None:
@@ -235,6 +237,7 @@ async def _made() -> Seeds:
         entries = [len(each).to_bytes(2, "little") + each for each in found.entries]
         journal = bytes_of(f"{path}.log")
         os.unlink(f"{path}.log")
+        db.size.max_memos = 3  # of those that are evicted there are records without a value
         await save_cache(path, db.runtime, db.all.values())
         whole = bytes_of(path)
     index = read_index(whole)
