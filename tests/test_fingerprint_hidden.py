@@ -240,6 +240,21 @@ def test_what_an_object_counts_does_not_matter(lib: types.ModuleType) -> None:
     assert fingerprint(module.query) == before
 
 
+def test_what_a_property_keeps_in_an_object_does_not_matter() -> None:
+    module = load("""
+    import functools
+    def f(x): return x + 1
+    class Parser:
+        @functools.cached_property
+        def handlers(self): return (f,)
+    parser = Parser()
+    def query(db): return parser.handlers[0](db)
+    """)
+    before = fingerprint(module.query)
+    assert module.query(1) == 2
+    assert fingerprint(module.query) == before
+
+
 def test_where_it_is_unknown_who_uses_whom_both_count(lib: types.ModuleType) -> None:
     one, two = "def f(x): return x + 1", "def f(x): return x + 2"
     prints = set()

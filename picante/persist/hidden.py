@@ -153,9 +153,10 @@ def attributes_with_code(it: Any) -> list[tuple[str, Any]]:
 
 
 def _attributes_of(it: Any) -> Names:
-    """The attributes of an object itself, without those of its class."""
+    """The attributes of an object itself, without those of its class, and without what a property keeps there."""
     kind = type(it)
     found: Names = {}
+    kept: set[str] = set()
     for base in reversed(bases_of(kind)):
         members = members_of(base)
         for name, member in list(members.items()):
@@ -164,12 +165,14 @@ def _attributes_of(it: Any) -> Names:
                     found[name] = member.__get__(it)
                 except AttributeError:  # it has no value
                     found.pop(name, None)
+            elif type(member) is functools.cached_property:
+                kept.add(name)
         namespace = members.get("__dict__")
         if type(namespace) is GetSetDescriptorType or type(namespace) is MemberDescriptorType:
             values = namespace.__get__(it)
             if type(values) is dict:
                 found.update((name, each) for name, each in values.items() if type(name) is str)
-    return found
+    return {name: each for name, each in found.items() if name not in kept}
 
 
 def _may_hold_code(value: Any) -> bool:
