@@ -83,28 +83,30 @@ cdef class Failure:
 cdef class Node:
     """One input slot, a part of one, or one derived cell: its current outcome and its place in the graph."""
 
-    # -- identity
-    cdef PyObject *table       # the Table that owns it; borrowed
-    cdef object key            # the key as the user gave it
-    cdef bytes encoded         # its encoding, if it is found by that
+    # What hits and walks look at comes first and stands together: a node is two or three cache lines.
     # -- the current outcome
     cdef object value
+    cdef PyObject *table       # the Table that owns it; borrowed
     cdef uint32_t flags
-    cdef uint32_t ran          # derived ones: a note why it ran last ...
-    cdef uint64_t ran_at       # ... and at which revision; 0: never
+    cdef uint32_t ran          # derived ones: a note why it ran last
     cdef uint64_t changed_at   # names the outcome: two different ones never share it
     cdef uint64_t valid_since  # the outcome holds from this revision on ...
     cdef uint64_t verified_at  # ... while MARKED up to this one, else now (input slots: their place in order)
     # -- edges
+    cdef Edge *edges           # what the current memo read, in the order in which it read it
     cdef uint32_t n_edges
     cdef uint32_t turned       # a note why it ran when its outcome became another one
-    cdef Edge *edges           # what the current memo read, in the order in which it read it
-    cdef uint32_t n_dependents
-    cdef uint32_t dependents_capacity
-    cdef Backref *dependents   # whose current memo read this
     # -- rarely there
     cdef list history          # the Versions that views still need
     cdef object running        # Frames that compute it now, one for each view at most
+    # -- edges back
+    cdef uint32_t n_dependents
+    cdef uint32_t dependents_capacity
+    cdef Backref *dependents   # whose current memo read this
+    # -- identity, and what is looked at least
+    cdef object key            # the key as the user gave it
+    cdef bytes encoded         # its encoding, if it is found by that
+    cdef uint64_t ran_at       # derived ones: at which revision it ran last; 0: never
     cdef dict parts            # input slots: the named parts that some query read
     cdef Slot *slot            # its place among the memos that may be evicted; NULL: nothing limits it
 
