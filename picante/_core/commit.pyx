@@ -18,13 +18,14 @@ from libc.stdint cimport uint32_t, uint64_t
 from picante._core.equality cimport outcomes_equal
 from picante._core.evict cimport count_memo, make_room, size_of
 from picante._core.failure cimport new_failure
+from picante._core.frame cimport picante_shorten
 from picante._core.ingredient cimport Ingredient
 from picante._core.node cimport (
     AFRESH, EVICTED, FAILED, MARKED, NAMED, NO_OUTCOME, NOWHERE, PART, UNLINKED, VALUE, Edge, Table, Version,
     begin_transition, end_transition, name_holds_at, new_note, release_slot, replace_edges, reserve_edges, same_deps,
     track,
 )
-from picante._core.outcome cimport Outcome, outcome_at, valid_until
+from picante._core.outcome cimport Outcome, is_unknown, outcome_at, valid_until
 from picante._core.packed cimport UNREADABLE, readable
 from picante._core.raised cimport Raised, restore_traceback
 from picante._core.sharing cimport completed_result
@@ -107,7 +108,7 @@ cdef bint _place(Store store, Frame frame, uint32_t outcome, object value, uint6
     cdef uint32_t ran = _note(frame), turned
     cdef Edge *edges
     cdef Outcome known
-    if outcome_at(node, frame.view, &known):
+    if not is_unknown(<PyObject *> node, revision) and outcome_at(node, frame.view, &known):
         return False
     if was_evicted and outcome == VALUE and name_holds_at(node, revision):
         name = node.changed_at  # what was evicted has been computed once more, from the same outcomes
@@ -249,7 +250,11 @@ cdef int release_reads(Store store, Frame frame) except -1:
             store.idle.append(node)
     if may_be_idle(frame.node):
         store.idle.append(frame.node)
-    frame.nodes = frame.node = None
+    if frame.capacity > 8:
+        frame.nodes = None
+    else:
+        picante_shorten(frame.nodes, 0)  # for `retire_frame`
+    frame.node = None
     if frame.raised is not None:
         for raised in list(frame.raised):
             restore_traceback(raised)

@@ -34,7 +34,7 @@ from picante._core.node cimport (
     read_by,
 )
 from picante._core.observe cimport BY_CALL, HIT, flush, tell
-from picante._core.outcome cimport Outcome, name_at, outcome_at
+from picante._core.outcome cimport Outcome, is_unknown, name_at, outcome_at
 from picante._core.raised cimport Raised, raised_by
 from picante._core.packed cimport opened, unpack_node
 from picante._core.states import Poisoned, Ready, Running, Touch, Vacant
@@ -278,7 +278,9 @@ cdef class Fetch:
         if node.flags & (PACKED | UNVISITED):
             prepare(runtime.store, node)
         view = view_for(ingredient, runtime, frame)  # last: encoding a key may run anything
-        if outcome_at(node, view, &outcome) or self.touches and name_at(node, view, &outcome):
+        if (self.touches or not is_unknown(<PyObject *> node, view.revision)) and (
+            outcome_at(node, view, &outcome) or self.touches and name_at(node, view, &outcome)
+        ):
             if frame is not None:
                 record(frame, node, outcome.changed_at, outcome.valid_since)
             if outcome.flags & FAILED:

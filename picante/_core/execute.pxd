@@ -35,6 +35,7 @@ cdef class Driver:
     cdef bint kept               # this is the driver of such a task
     cdef Driver delegate         # the driver of that task, where it computes the node itself
     cdef Version result          # the outcome of the node, which may be evicted before it is taken
+    cdef bint computed           # the walk stands at the node, which has just been computed
     cdef bint running            # a step is being taken
     cdef bint ended
     # -- the outcome, once ended

@@ -59,9 +59,43 @@ cdef inline uint64_t number_of(Frame frame) noexcept:
     return 0 if frame is None else frame.number
 
 
+cdef extern from *:
+    """
+    #ifndef PICANTE_LIST
+    #define PICANTE_LIST
+
+    /* Lists that are filled and emptied again and again, and that nobody else has: they keep their room. The list's own
+       ways give it back and ask for it anew, which costs more than all that is done with a short one. */
+    static inline int picante_append(PyObject *list, PyObject *item) {
+        Py_ssize_t n = PyList_GET_SIZE(list);
+        if (n == ((PyListObject *)list)->allocated)
+            return PyList_Append(list, item);
+        Py_INCREF(item);
+        PyList_SET_ITEM(list, n, item);
+        Py_SET_SIZE((PyVarObject *)list, n + 1);
+        return 0;
+    }
+
+    static inline void picante_shorten(PyObject *list, Py_ssize_t n) {
+        while (PyList_GET_SIZE(list) > n) {
+            PyObject *last = PyList_GET_ITEM(list, PyList_GET_SIZE(list) - 1);
+            Py_SET_SIZE((PyVarObject *)list, PyList_GET_SIZE(list) - 1);
+            Py_DECREF(last);
+        }
+    }
+
+    #endif
+    """
+    int picante_append(list items, object item) except -1
+    void picante_shorten(list items, Py_ssize_t n)
+    Py_ssize_t picante_references "Py_REFCNT"(PyObject *object) noexcept  # without one of its own
+
+
 cdef str OUTSIDE  # the part of a cell that stands for what its query reads outside of the database
 cdef int read_outside(Frame frame) except -1
 
+cdef Frame new_frame()
+cdef int retire_frame(Frame frame, object context) except -1
 cdef Frame frame_at(Node node, View view)
 cdef bint begin_frame(Frame frame) except -1
 cdef dict end_frame(Frame frame)

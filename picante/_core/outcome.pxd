@@ -3,7 +3,7 @@
 from cpython.ref cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
-from picante._core.node cimport Node, Version
+from picante._core.node cimport Node, Version, holds_at
 from picante._core.store cimport Store, View, is_limited
 
 
@@ -14,6 +14,11 @@ cdef struct Outcome:
     uint64_t valid_since
     uint64_t valid_until   # as far as is known; the current, unmarked one: without an end
     bint clean             # it is its node's current one, and unmarked
+
+
+cdef inline bint is_unknown(PyObject *node, uint64_t revision) noexcept:
+    """Whether it is plain that `outcome_at` knows no outcome of a derived cell: by pointers, for each computation asks."""
+    return (<Node> node).history is None and not holds_at(<Node> node, revision)
 
 
 cdef bint outcome_at(Node node, View view, Outcome *outcome) noexcept

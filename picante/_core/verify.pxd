@@ -47,6 +47,7 @@ cdef class Walk:
     cdef bint by_name             # whoever asked wants to know the name of the outcome, the value may be evicted
 
     cdef int push(self, PyObject *node) except -1
+    cdef int grow(self) except -1
     cdef int refuse_cycle(self) except -1
     cdef int give_up(self, Node node) except -1
     cdef int pop(self) except -1
@@ -67,4 +68,6 @@ cdef class Walk:
     cdef int settle(self, Node node, Level *level) except -1
 
 
-cdef Walk new_walk(Store store, db, Node root)  # its view is set by the driver
+cdef Walk new_walk()
+cdef int begin_walk(Walk walk, Store store, object db, Node root) except -1  # its view is set by the driver
+cdef int end_walk(Walk walk) except -1

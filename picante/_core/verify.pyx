@@ -15,16 +15,17 @@ cimport cython
 from cpython.list cimport PyList_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.ref cimport PyObject
+from libc.string cimport memcpy
 
 from picante._core.errors import IngredientNotFoundError
-from picante._core.frame cimport frame_at
+from picante._core.frame cimport frame_at, picante_append, picante_references, picante_shorten
 from picante._core.ingredient cimport Ingredient, cycle_error, describe
 from picante._core.node cimport (
     EVICTED, MARKED, NAMED, NO_OUTCOME, OUTCOME, UNLINKED, VALUE, Edge, Table, Version, begin_transition,
     copy_current, end_transition, name_holds_at,
 )
 from picante._core.observe cimport VERIFIED, VERIFY_DIFFERENT, VERIFY_SAME, Observation, tell
-from picante._core.outcome cimport Outcome, name_at, outcome_at, valid_until
+from picante._core.outcome cimport Outcome, is_unknown, name_at, outcome_at, valid_until
 from picante._core.store cimport fits_node, keep_current, keep_version
 
 cdef uint64_t _walks = 0
@@ -34,6 +35,7 @@ cdef Level *_spare = NULL
 cdef Py_ssize_t _spare_capacity = 0
 cdef enum:
     MAX_SPARE = 1 << 14
+    FEW = 64  # levels that a walk which has ended may keep for itself
 
 
 cdef inline bint is_stale(PyObject *node, View view) noexcept:
@@ -59,38 +61,40 @@ cdef inline bint is_current(PyObject *node, uint64_t revision) noexcept:
 
 
 @cython.final
-@cython.freelist(16)
 cdef class Walk:
     def __dealloc__(self):
-        global _spare, _spare_capacity
-        if _spare_capacity < self.capacity <= MAX_SPARE:
-            _spare, self.levels = self.levels, _spare
-            _spare_capacity = self.capacity
-        PyMem_Free(self.levels)
+        _spare_levels(self)
 
     cdef int push(self, PyObject *node) except -1:
         """Go down to `node`, whose outcome at the view's revision is not known."""
-        global _spare, _spare_capacity
-        cdef Py_ssize_t capacity
-        cdef void *grown
-        if self.capacity == 0 and _spare != NULL:
-            self.levels = _spare
-            self.capacity = _spare_capacity
-            _spare = NULL
-            _spare_capacity = 0
         if self.depth == self.capacity:
-            self.refuse_cycle()
-            capacity = 2 * self.depth if self.depth else 8
-            grown = PyMem_Realloc(self.levels, capacity * sizeof(Level))
-            if grown == NULL:
-                raise MemoryError
-            self.levels = <Level *> grown
-            self.capacity = capacity
+            self.grow()
         self.levels[self.depth].node = node
         self.levels[self.depth].begun = False
         self.levels[self.depth].lost = False
         self.levels[self.depth].checked = self.interruptions
         self.depth += 1
+        return 0
+
+    cdef int grow(self) except -1:
+        global _spare, _spare_capacity
+        cdef Py_ssize_t capacity
+        cdef void *grown
+        self.refuse_cycle()
+        if _spare_capacity > self.capacity and self.capacity:
+            memcpy(_spare, self.levels, self.depth * sizeof(Level))
+            PyMem_Free(self.levels)
+            self.levels = _spare
+            self.capacity = _spare_capacity
+            _spare = NULL
+            _spare_capacity = 0
+            return 0
+        capacity = 2 * self.capacity if self.capacity else 8
+        grown = PyMem_Realloc(self.levels, capacity * sizeof(Level))
+        if grown == NULL:
+            raise MemoryError
+        self.levels = <Level *> grown
+        self.capacity = capacity
         return 0
 
     cdef int refuse_cycle(self) except -1:
@@ -124,7 +128,7 @@ cdef class Walk:
         """Go back up: the outcome of the last node is known."""
         self.depth -= 1
         if PyList_GET_SIZE(self.path) > self.depth:
-            self.path.pop()
+            picante_shorten(self.path, self.depth)
             if self.keeps_from >= self.depth:
                 self.keeps_from = -1
         return 0
@@ -141,7 +145,7 @@ cdef class Walk:
         cdef PyObject *ingredient = (<Table> node.table).link.ingredient
         if self.keeps_from < 0 and ingredient != NULL and (<Ingredient> ingredient).keep:
             self.keeps_from = PyList_GET_SIZE(self.path)
-        self.path.append(node)
+        picante_append(self.path, node)
         return 0
 
     cdef Step advance(self) except BROKEN:
@@ -154,6 +158,7 @@ cdef class Walk:
             if not level.begun or level.lost or level.checked != self.interruptions:
                 if (
                     level.checked != self.interruptions and not is_stale(level.node, self.view)
+                    and (not is_unknown(level.node, self.view.revision) or (<Node> level.node).flags & EVICTED)
                     and (
                         outcome_at(<Node> level.node, self.view, &outcome)
                         or (self.depth > 1 or self.by_name) and name_at(<Node> level.node, self.view, &outcome)
@@ -449,16 +454,49 @@ cdef class Walk:
         return 0
 
 
-cdef Walk new_walk(Store store, db, Node root):
+cdef Walk new_walk():
+    return Walk()
+
+
+cdef int begin_walk(Walk walk, Store store, object db, Node root) except -1:
+    """Let `walk`, which is new or has ended, be one from `root`."""
     global _walks
-    cdef Walk walk = Walk()
+    if walk.path is None:
+        walk.path = []
     walk.store = store
     walk.db = db
-    walk.path = []
     _walks += 1
     walk.number = _walks
+    walk.interruptions = 0
+    walk.by_name = False
     walk.push(<PyObject *> root)
     walk.keeps_from = -1
     walk.enter(root)
     walk.levels[0].checked = <uint64_t> -1  # what was known of it may be old when the walk takes its first step
-    return walk
+    return 0
+
+
+cdef int end_walk(Walk walk) except -1:
+    """Let go of all that `walk` refers to; another one may begin with it."""
+    walk.depth = 0
+    walk.store = None
+    walk.view = None
+    walk.db = None
+    if walk.capacity > FEW:
+        _spare_levels(walk)
+        walk.path = None
+    elif picante_references(<PyObject *> walk.path) == 1:
+        picante_shorten(walk.path, 0)
+    else:
+        walk.path = None
+    return 0
+
+
+cdef void _spare_levels(Walk walk) noexcept:
+    global _spare, _spare_capacity
+    if _spare_capacity < walk.capacity <= MAX_SPARE:
+        _spare, walk.levels = walk.levels, _spare
+        _spare_capacity = walk.capacity
+    PyMem_Free(walk.levels)
+    walk.levels = NULL
+    walk.capacity = 0
