@@ -1242,6 +1242,60 @@ async def test_a_query_runs_in_a_copy_of_its_callers_context(world: World) -> No
     assert var.get() == "outside"
 
 
+async def test_what_a_query_sets_in_its_context_is_not_there_for_the_next(world: World) -> None:
+    var: contextvars.ContextVar[str] = contextvars.ContextVar("var", default="unset")
+    seen = []
+
+    @world.query
+    async def setting(db: Any, key: int) -> None:
+        seen.append(var.get())
+        token = var.set("set")
+        if key == 1:
+            var.reset(token)
+        if key == 2:
+            await asyncio.create_task(asyncio.sleep(0))
+
+    for key in range(4):
+        await setting.get(world, key)
+    var.set("outside")
+    await setting.get(world, 4)
+    assert seen == ["unset"] * 4 + ["outside"]
+
+
+async def test_who_has_outlived_a_query_reads_outside_of_all_later_ones(
+    world: World, deadline: Any
+) -> None:
+    # r[frame.task-local]
+    text = world.input()
+    contexts: list[contextvars.Context] = []
+    go, gone = asyncio.Event(), asyncio.Event()
+
+    async def outlive(db: Any) -> None:
+        await go.wait()
+        text.get(db, "task")
+        gone.set()
+
+    @world.query
+    async def leaves_a_task(db: Any, key: None) -> Any:
+        return [asyncio.create_task(outlive(db))]
+
+    @world.query
+    def leaves_a_context(db: Any, key: None) -> None:
+        contexts.append(contextvars.copy_context())
+
+    @world.query
+    async def later(db: Any, key: None) -> None:
+        text.get(db, "own")
+        contexts[0].run(text.get, db, "copy")
+        go.set()
+        await gone.wait()
+
+    await leaves_a_task.get(world, None)
+    await leaves_a_context.get(world, None)
+    await deadline(later.get(world, None))
+    assert [dep.key.decode() for dep in later.cell_state(None).deps] == ["own"]
+
+
 async def test_a_dependency_is_recorded_once_where_it_was_read_first(world: World) -> None:
     text = world.input()
 
@@ -1561,8 +1615,9 @@ async def test_a_lookup_that_raises_reaches_the_caller_and_leaves_the_memo(world
 
     @db.query
     async def length(db: Any, key: str) -> int:
-        return len(text.get(db, key))
+        return len(text.get(db, "prefix") + text.get(db, key))
 
+    text.set(db, "prefix", "")  # stays as it is, so that it is asked whether it is known
     text.set(db, "a", "xy")
     await length.get(db, "a")
     text.set(db, "a", "zz")
@@ -1589,9 +1644,10 @@ def test_a_lookup_that_writes_is_survived() -> None:
 
     @db.query
     async def length(db: Any, key: str) -> int:
-        return len(text.get(db, key))
+        return len(text.get(db, "prefix") + text.get(db, key))
 
     async def main() -> None:
+        text.set(db, "prefix", "")  # stays as it is
         text.set(db, "a", "xy")
         assert await length.get(db, "a") == 2
         text.set(db, "a", "zz")

@@ -271,10 +271,17 @@ cdef class Fetch:
         cdef Node node
         cdef View view
         cdef Outcome outcome
+        global _probed
         self.state = ENDED
-        runtime = runtime_of(ingredient, self.db)
-        frame = current_frame()
-        node = ensure_node(ingredient.table, self.key)
+        if _probed != NULL:
+            node = <Node> _probed
+            _probed = NULL
+            runtime = ingredient.runtime
+            frame = current_frame()
+        else:
+            runtime = runtime_of(ingredient, self.db)
+            frame = current_frame()
+            node = ensure_node(ingredient.table, self.key)
         if node.flags & (PACKED | UNVISITED):
             prepare(runtime.store, node)
         view = view_for(ingredient, runtime, frame)  # last: encoding a key may run anything
@@ -397,8 +404,13 @@ cdef void free_fetch(PyObject *self) noexcept:
         PyObject_GC_Del(self)
 
 
+# The node that `probe` has found in vain, for `begin`, which comes next.
+cdef PyObject *_probed = NULL
+
+
 cdef inline PyObject *probe(Fetch self) except? NULL:
     """The value of a memo that is known to hold now, recorded where a query asks; NULL if there is more to do."""
+    global _probed
     cdef PyObject *node
     cdef PyObject *found = NULL
     cdef PyObject *frame
@@ -410,6 +422,7 @@ cdef inline PyObject *probe(Fetch self) except? NULL:
         return NULL
     node = PyDict_GetItemWithError(self.ingredient.table.plain, self.key)
     if node == NULL or (<Node> node).flags != VALUE:
+        _probed = node
         return NULL
     if n_running:
         PyContextVar_Get(frame_var, NULL, &found)

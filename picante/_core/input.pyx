@@ -159,8 +159,17 @@ cdef class InputIngredient(Ingredient):
     def get(self, db, key, default=None):
         """The value of `key`, or `default` where there is none (r[input.get])."""
         cdef Runtime runtime = runtime_of(self, db)
+        cdef Frame frame = current_frame()
         cdef Node slot
-        if runtime.view is None and not n_open and current_frame() is None:
+        if frame is not None:
+            slot = self.slot(key)  # may run anything, and the query may end meanwhile
+            if (
+                frame.runtime is runtime and slot.valid_since <= frame.view.revision and not slot.flags & PACKED
+                and self.store.observer is None
+            ):
+                record(frame, slot, slot.changed_at, slot.valid_since)
+                return slot.value if slot.flags & VALUE else default
+        elif runtime.view is None and not n_open:
             slot = find_node(self.table, key)
             if self.store.observer is not None:
                 tell_read(self.store, slot, None)

@@ -321,6 +321,9 @@ cdef class Walk:
                 step = EXECUTE
                 break
             if (<Table> (<Node> dep).table).checked_by != self.number:
+                if is_current(dep, revision) and (<Node> dep).changed_at != edge.seen:
+                    step = EXECUTE  # whether or not the database knows its kind
+                    break
                 # Asking the database may run anything, so look once more from here.
                 level.edge = <uint32_t> (edge - node.edges)
                 level.since = since
