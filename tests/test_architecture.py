@@ -50,6 +50,7 @@ ORDER = (
     "packed",
     "evict",
     "frame",
+    "contexts",
     "change",
     "recorder",
     "graph",

@@ -1250,16 +1250,16 @@ async def test_what_a_query_sets_in_its_context_is_not_there_for_the_next(world:
     async def setting(db: Any, key: int) -> None:
         seen.append(var.get())
         token = var.set("set")
-        if key == 1:
+        if key % 3 == 1:
             var.reset(token)
-        if key == 2:
+        if key % 3 == 2:
             await asyncio.create_task(asyncio.sleep(0))
 
-    for key in range(4):
+    for key in range(20):  # long enough for contexts to be used again
         await setting.get(world, key)
     var.set("outside")
-    await setting.get(world, 4)
-    assert seen == ["unset"] * 4 + ["outside"]
+    await setting.get(world, 20)
+    assert seen == ["unset"] * 20 + ["outside"]
 
 
 async def test_who_has_outlived_a_query_reads_outside_of_all_later_ones(
@@ -1276,6 +1276,10 @@ async def test_who_has_outlived_a_query_reads_outside_of_all_later_ones(
         gone.set()
 
     @world.query
+    def nothing(db: Any, key: int) -> None:
+        pass
+
+    @world.query
     async def leaves_a_task(db: Any, key: None) -> Any:
         return [asyncio.create_task(outlive(db))]
 
@@ -1290,6 +1294,8 @@ async def test_who_has_outlived_a_query_reads_outside_of_all_later_ones(
         go.set()
         await gone.wait()
 
+    for key in range(20):  # long enough for contexts to be used again
+        await nothing.get(world, key)
     await leaves_a_task.get(world, None)
     await leaves_a_context.get(world, None)
     await deadline(later.get(world, None))

@@ -28,10 +28,11 @@ from picante._core.awaitable cimport (
     picante_forbid_new, picante_revive, picante_set_slots, picante_throw, stop_with, take_raised, thrown_exception,
 )
 from picante._core.commit cimport commit, release_reads
+from picante._core.contexts cimport new_frame, retire_frame
 from picante._core.failure cimport NO_RESULTS, failure_of, one_shot_error, take_failure
 from picante._core.frame cimport (
-    abandon_frame, add_waiter, begin_frame, end_frame, find_cycle, frame_at, new_frame, number_of, remove_waiter,
-    retire_frame, running_loop, stands_still, tell_abort, tell_begin, tell_end, tell_pause, tell_resume, tell_return, wake, watch,
+    abandon_frame, add_waiter, begin_frame, end_frame, find_cycle, frame_at, number_of, remove_waiter,
+    running_loop, stands_still, tell_abort, tell_begin, tell_end, tell_pause, tell_resume, tell_return, wake, watch,
 )
 from picante._core.hop cimport cancel_soon, error_of, keep_task, picante_depth, picante_stack_is_low, was_cancelled
 from picante._core.hop import end_hop
@@ -187,7 +188,7 @@ cdef class Driver:
         frame.parent = self.outer
         frame.path = self.walk.path
         if not begin_frame(frame):
-            frame.context = None  # whose variable refers to the frame
+            frame.context = frame.variables = None  # which refer to the frame
             self.walk.interruptions += 1
             return 0
         self.frame = frame
@@ -202,6 +203,7 @@ cdef class Driver:
             error = raised
         finally:
             PyContext_Exit(frame.context)
+            frame = None  # a frame that nobody else refers to can be used again
         if error is not None:
             return self.fail_step(error)
         if not is_awaitable(value):
@@ -359,7 +361,7 @@ cdef class Driver:
         result = outcome_to_hand_over(self.store, node, self.view, False)
         if self.store.observer is not None:
             tell_end(self.store.observer, frame, outcome, is_new, value)
-        context = frame.context
+        context, variables = frame.context, frame.variables
         waiters = end_frame(frame)
         self.frame = None
         self.result = result if node is self.node else None
@@ -379,7 +381,7 @@ cdef class Driver:
             wake(waiters, result)
             if self.store.observer is not None:
                 flush(self.store.observer)
-        return retire_frame(frame, context)
+        return retire_frame(frame, context, variables)
 
     # -- the end of the access
 

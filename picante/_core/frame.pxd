@@ -19,7 +19,9 @@ cdef class Frame:
     cdef object runtime        # the Runtime through which it reads: its database's or its snapshot's
     cdef Frame parent          # the query that asked for it, or None
     cdef list path             # the nodes that were being verified when it was started, itself last
-    cdef object context        # the contextvars.Context in which it runs
+    cdef object context        # the contextvars.Context in which it runs ...
+    cdef object variables      # ... and the map of what was set there when it began, for `contexts` ...
+    cdef uint64_t based_on     # ... which says on which of its bases; 0: on none
     cdef uint32_t why          # why it runs: a reason of `node`, and with some ...
     cdef uint32_t place        # ... where among its edges ...
     cdef Node cause            # ... the dependency stands that led to it
@@ -94,8 +96,6 @@ cdef extern from *:
 cdef str OUTSIDE  # the part of a cell that stands for what its query reads outside of the database
 cdef int read_outside(Frame frame) except -1
 
-cdef Frame new_frame()
-cdef int retire_frame(Frame frame, object context) except -1
 cdef Frame frame_at(Node node, View view)
 cdef bint begin_frame(Frame frame) except -1
 cdef dict end_frame(Frame frame)

@@ -13,13 +13,11 @@ one that asked for it (its parent) and by those that found it running (its waite
 cimport cython
 import sys
 
-from cpython.contextvars cimport (
-    PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit, PyContextVar_Get, PyContextVar_New, PyContextVar_Set,
-)
+from cpython.contextvars cimport PyContextVar_Get, PyContextVar_New
 from cpython.dict cimport PyDict_Next
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Realloc
-from cpython.ref cimport Py_DECREF, Py_INCREF, Py_REFCNT
+from cpython.ref cimport Py_DECREF
 from cpython.tuple cimport PyTuple_GET_ITEM
 
 from picante._core.node cimport FAILED, NO_OUTCOME, Version, begin_transition, end_transition, find_version, track
@@ -27,32 +25,6 @@ from picante._core.observe cimport (
     COMPUTE_BEGIN, COMPUTE_END, COMPUTE_PAUSE, COMPUTE_RESUME, COMPUTE_RETURN, RUN_CANCELLED, RUN_EQUAL, RUN_FAILED,
     RUN_NEW, RUN_NO_RESULT, flush, new_number, tell,
 )
-
-cdef extern from *:
-    """
-    /* The context that this thread is in, borrowed; NULL before there is one. Python only gives out copies. */
-    static inline PyObject *picante_context(void) {
-        return PyThreadState_Get()->context;
-    }
-
-    static int picante_see(PyObject *referent, void *seen) {
-        PyObject **both = (PyObject **)seen;
-        both[both[0] != NULL] = referent;
-        return 0;
-    }
-
-    /* Whether no copy of `context`, which is not entered, is alive. Copies share the map of the variables, which is
-       then all that a context refers to; where there is more to one than that, the answer is no. */
-    static int picante_is_uncopied(PyObject *context) {
-        PyObject *seen[2] = {NULL, NULL};
-        Py_TYPE(context)->tp_traverse(context, picante_see, seen);
-        return seen[0] != NULL && seen[1] == NULL && Py_REFCNT(seen[0]) == 1;
-    }
-    """
-    PyObject *picante_context() noexcept
-    bint picante_is_uncopied(object context) noexcept
-    Py_ssize_t PyMapping_Size(object mapping) except -1
-
 
 cdef object frame_var = PyContextVar_New("picante_frame", NULL)
 cdef Py_ssize_t n_running = 0
@@ -84,79 +56,6 @@ cdef Frame current_frame():
 
 
 # -- life
-
-
-# Frames that have ended, each in a context in which nothing is set but itself, for the next computations.
-cdef enum:
-    MAX_SPARE = 64
-cdef PyObject *_spare[MAX_SPARE]
-cdef Py_ssize_t _n_spare = 0
-
-
-cdef Frame new_frame():
-    """A frame, with a context that is a copy of the present one but for the query that runs.
-
-    Most programs set no context variables, and without these one context is as good as another: then it is that of an
-    earlier frame, with this. To make both costs a fifth of a miss.
-    """
-    global _n_spare
-    cdef Frame frame
-    if _n_spare and _is_bare():
-        _n_spare -= 1
-        frame = <Frame> _spare[_n_spare]
-        Py_DECREF(frame)  # `frame` has a reference of its own
-        frame.ended = False
-        return frame
-    frame = Frame.__new__(Frame)
-    context = PyContext_CopyCurrent()
-    PyContext_Enter(context)
-    try:
-        PyContextVar_Set(frame_var, frame)
-    finally:
-        PyContext_Exit(context)
-    frame.context = context
-    return frame
-
-
-cdef bint _is_bare() except -1:
-    """Whether nothing is set in the present context, but perhaps the running query."""
-    cdef PyObject *context = picante_context()
-    cdef PyObject *found = NULL
-    cdef Py_ssize_t n = 0 if context == NULL else PyMapping_Size(<object> context)
-    if n == 1:
-        PyContextVar_Get(frame_var, NULL, &found)
-        if found != NULL:
-            Py_DECREF(<object> found)  # the context keeps it
-            n = 0
-    return n == 0
-
-
-cdef int retire_frame(Frame frame, object context) except -1:
-    """Keep `frame`, which has ended, and the `context` in which it ran for another computation (`new_frame`).
-
-    Not where anything else may still refer to one of them: a task that has outlived the query, who has read in it. The
-    caller has one reference to each, and the context's variable the other one to the frame.
-    """
-    global _n_spare
-    if (
-        _n_spare == MAX_SPARE or Py_REFCNT(frame) != 2 or Py_REFCNT(context) != 1 or frame.nodes is None
-        or picante_references(<PyObject *> frame.nodes) != 1 or frame.capacity > 8 or PyMapping_Size(context) != 1
-        or not picante_is_uncopied(context)
-    ):
-        return 0
-    frame.why = frame.place = frame.group = frame.n_groups = 0
-    frame.fleeting = frame.saw_failure = frame.abandoned = frame.paused = False
-    frame.number = 0
-    frame.node = frame.cause = None
-    frame.entry = None
-    frame.context = context
-    if _n_spare < MAX_SPARE:  # dropping a node may have run anything
-        _spare[_n_spare] = <PyObject *> frame
-        Py_INCREF(frame)
-        _n_spare += 1
-    else:
-        frame.context = None
-    return 0
 
 
 cdef Frame frame_at(Node node, View view):
@@ -205,7 +104,8 @@ cdef dict end_frame(Frame frame):
         before.sibling = frame.sibling
     frame.sibling = None
     # A task that outlives the query keeps its frame, which keeps nothing else. The context even refers to the frame.
-    frame.context = frame.path = frame.parent = frame.runtime = frame.view = frame.loop = frame.ingredient = None
+    frame.context = frame.variables = frame.path = frame.parent = frame.runtime = frame.view = None
+    frame.loop = frame.ingredient = None
     waiters, frame.waiters = frame.waiters, None
     return waiters
 
