@@ -68,6 +68,7 @@ ORDER = (
     "hop",
     "inflight",
     "execute",
+    "drivers",
     "map",
     "derived",
     "binding",

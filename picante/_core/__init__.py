@@ -65,6 +65,7 @@ A module may import and ``cimport`` only what stands above it:
 ``hop``         tasks in which the work of a driver goes on
 ``inflight``    who computes what: for leaders and followers outside of the engine
 ``execute``     running user code: steps, waiting, cancellation
+``drivers``     drivers that are used again
 ``map``         many keys of one query at once
 ``derived``     memoized queries, and the awaitable that a call returns: the hit path
 ``binding``     which ingredient a definition has in a database

@@ -19,9 +19,9 @@ from picante._core.awaitable cimport (
     PYGEN_NEXT, PYGEN_RETURN, PyObject_GC_Del, PyObject_GC_IsTracked, PyObject_GC_Track, PyObject_GC_UnTrack,
     picante_forbid_new, picante_raise, picante_revive, picante_set_slots, stop_with, thrown_exception,
 )
+from picante._core.drivers cimport take_driver
 from picante._core.errors import QueryPoisonedError
 from picante._core.evict cimport checked_limit, new_limits, recount
-from picante._core.execute cimport new_driver
 from picante._core.failure cimport take_failure
 from picante._core.frame cimport current_frame, frame_var, n_running, number_of, record
 from picante._core.ingredient cimport describe, init_ingredient, picante_referent, runtime_of, view_for
@@ -307,7 +307,7 @@ cdef class Fetch:
             record(frame, node, NO_OUTCOME, 0)
         if not PyObject_GC_IsTracked(self):
             PyObject_GC_Track(<PyObject *> self)  # from here on it may be part of a cycle for long
-        self.driver = new_driver(
+        self.driver = take_driver(
             ingredient.store, runtime, runtime.view if frame is None else frame.view, self.db, frame, node, BY_CALL
         )
         self.driver.walk.by_name = self.touches

@@ -60,4 +60,9 @@ cdef class Driver:
     cdef int abort(self) except -1
 
 
+# A driver that will bring `node` to hold at the revision of `view`, or of the present one if that is None.
 cdef Driver new_driver(Store store, Runtime runtime, View view, object db, Frame outer, Node node, uint32_t cause)
+# The same with one that is new, or has ended.
+cdef Driver begin_driver(
+    Driver driver, Store store, Runtime runtime, View view, object db, Frame outer, Node node, uint32_t cause
+)

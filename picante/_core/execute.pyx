@@ -18,14 +18,12 @@ cimport cython
 from functools import partial
 
 from cpython.contextvars cimport PyContext_Enter, PyContext_Exit
-from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
-from cpython.object cimport PyTypeObject, destructor
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 
 from picante._core.adopt cimport adopt
 from picante._core.awaitable cimport (
     PYGEN_ERROR, PYGEN_NEXT, PYGEN_RETURN, PyObject_SelfIter, awaitable_iterator, is_awaitable, is_one_shot,
-    picante_forbid_new, picante_revive, picante_set_slots, picante_throw, stop_with, take_raised, thrown_exception,
+    picante_forbid_new, picante_set_slots, picante_throw, stop_with, take_raised, thrown_exception,
 )
 from picante._core.commit cimport commit, release_reads
 from picante._core.contexts cimport new_frame, retire_frame
@@ -49,14 +47,12 @@ from picante._core.reasons cimport give_reason, reason_of
 from picante._core.runtime cimport emit_query_changed
 from picante._core.sharing cimport offer
 from picante._core.store cimport enter_view, leave_view, may_be_idle, sweep
-from picante._core.verify cimport DONE, EXECUTE, GROUP, WAIT, Step, begin_walk, end_walk, new_walk
+from picante._core.verify cimport DONE, EXECUTE, GROUP, WAIT, Step, begin_walk, last_node, new_walk
 
 cdef extern from *:
     int Py_EnterRecursiveCall(const char *where) noexcept
     void Py_LeaveRecursiveCall() noexcept
     PySendResult PyIter_Send(object iterator, object sent, PyObject **result) noexcept
-    bint PyObject_GC_IsFinalized(PyObject *object) noexcept
-    int PyObject_CallFinalizerFromDealloc(PyObject *object) noexcept
 
 
 @cython.final
@@ -128,9 +124,9 @@ cdef class Driver:
                 if step != DONE and self.walk.keeps_from >= 0 and not self.kept and self.begin_kept():
                     continue
                 if step == EXECUTE:
-                    self.begin(_last(self.walk))
+                    self.begin(last_node(self.walk))
                 elif step == WAIT:
-                    self.begin_waiting(_last(self.walk))
+                    self.begin_waiting(last_node(self.walk))
                 elif step == GROUP:
                     self.begin_group()
                 elif self.finish():
@@ -461,25 +457,14 @@ cdef inline void report(Driver driver, uint32_t kind, Node node, uint64_t extra,
         tell(driver.store.observer, kind, node, driver.walk.number, number_of(driver.outer), extra, detail)
 
 
-# Drivers whose access has ended as nearly all do, for the next ones, each with its walk: to make and to free the two costs
-# a seventh of a miss. They refer to nothing that is anybody's, and remain what the collector knows.
-cdef enum:
-    MAX_FREE = 64
-cdef PyObject *_free[MAX_FREE]
-cdef Py_ssize_t _n_free = 0
-
-
 cdef Driver new_driver(Store store, Runtime runtime, View view, object db, Frame outer, Node node, uint32_t cause):
-    """A driver that will bring `node` to hold at the revision of `view`, or of the present one if that is None."""
-    global _n_free
-    cdef Driver driver
-    if _n_free:
-        _n_free -= 1
-        driver = <Driver> _free[_n_free]
-        Py_DECREF(driver)  # `driver` has a reference of its own
-        driver.ended = False
-    else:
-        driver = Driver.__new__(Driver)
+    return begin_driver(Driver.__new__(Driver), store, runtime, view, db, outer, node, cause)
+
+
+cdef Driver begin_driver(
+    Driver driver, Store store, Runtime runtime, View view, object db, Frame outer, Node node, uint32_t cause
+):
+    if driver.walk is None:
         driver.walk = new_walk()
     driver.store = store
     driver.runtime = runtime
@@ -492,41 +477,6 @@ cdef Driver new_driver(Store store, Runtime runtime, View view, object db, Frame
     enter_view(driver.view)
     report(driver, ACCESS_BEGIN, node, driver.view.revision, cause)
     return driver
-
-
-cdef void free_driver(PyObject *self) noexcept:
-    """In place of the general way, which also asks for `__del__`."""
-    global _n_free
-    if (
-        not (<Driver> self).ended or (<Driver> self).walk is None or _n_free == MAX_FREE
-        or PyObject_GC_IsFinalized(self) or (<Driver> self).inner is not None or (<Driver> self).future is not None
-        or (<Driver> self).task is not None
-    ):
-        if not PyObject_CallFinalizerFromDealloc(self):
-            _free_generally(self)
-        return
-    picante_revive(self)
-    driver = <Driver> self
-    Py_DECREF(driver)  # `driver` has a reference of its own
-    end_walk((<Driver> driver).walk)
-    (<Driver> driver).store = None
-    (<Driver> driver).runtime = None
-    (<Driver> driver).view = None
-    (<Driver> driver).db = (<Driver> driver).value = None
-    (<Driver> driver).outer = None
-    (<Driver> driver).node = None
-    (<Driver> driver).result = (<Driver> driver).delegate = None
-    (<Driver> driver).keeps = (<Driver> driver).kept = (<Driver> driver).computed = False
-    if _n_free == MAX_FREE:  # dropping a value or a database may have freed others
-        (<Driver> driver).walk = None
-        return
-    _free[_n_free] = <PyObject *> driver
-    _n_free += 1
-    Py_INCREF(driver)
-
-
-cdef inline Node _last(Walk walk):
-    return <Node> PyList_GET_ITEM(walk.path, PyList_GET_SIZE(walk.path) - 1)
 
 
 cdef PySendResult driver_send(Driver driver, PyObject *sent, PyObject **result) except PYGEN_ERROR:
@@ -552,5 +502,3 @@ cdef PyObject *driver_next(Driver driver) except? NULL:
 
 picante_forbid_new(Driver)
 picante_set_slots(Driver, <void *> PyObject_SelfIter, <void *> driver_send, <void *> driver_next)
-cdef destructor _free_generally = (<PyTypeObject *> Driver).tp_dealloc
-(<PyTypeObject *> Driver).tp_dealloc = <destructor> free_driver

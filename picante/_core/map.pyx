@@ -10,7 +10,8 @@ from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.ref cimport PyObject
 
 from picante._core.awaitable cimport raise_again
-from picante._core.execute cimport Driver, new_driver
+from picante._core.drivers cimport take_driver
+from picante._core.execute cimport Driver
 from picante._core.failure cimport take_failure
 from picante._core.frame cimport current_frame, number_of, record
 from picante._core.hop cimport cancel_soon, error_of
@@ -79,7 +80,7 @@ cdef class Members:
         import asyncio
         cdef Driver driver
         while self.waiting and self.error is None and len(self.running) < self.limit:
-            driver = new_driver(
+            driver = take_driver(
                 self.runtime.store, self.runtime, self.view, self.db, self.frame, <Node> self.waiting.pop(),
                 BY_MAP,
             )

@@ -1,12 +1,33 @@
 """Revalidation: is what a memo read still what it would read?"""
 
 cimport cython
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.ref cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
 from picante._core.frame cimport Frame
-from picante._core.node cimport Node, Version
+from picante._core.node cimport MARKED, NAMED, UNLINKED, VALUE, Node, Version
 from picante._core.store cimport Store, View, is_limited
+
+
+cdef extern from *:
+    """
+    /* Room for `n` items. It only moves the items, so no garbage is collected. */
+    static inline void picante_reserve(PyObject *list, Py_ssize_t n) {
+        PyListObject *self = (PyListObject *)list;
+    #ifndef Py_GIL_DISABLED
+        PyObject **items;
+        if (n - self->allocated < 64 || (size_t)n > PY_SSIZE_T_MAX / sizeof(PyObject *))
+            return;
+        items = (PyObject **)PyMem_Realloc(self->ob_item, n * sizeof(PyObject *));
+        if (items != NULL) {
+            self->ob_item = items;
+            self->allocated = n;
+        }
+    #endif
+    }
+    """
+    void picante_reserve(list items, Py_ssize_t n) noexcept
 
 
 cdef enum Step:
@@ -52,7 +73,7 @@ cdef class Walk:
     cdef int give_up(self, Node node) except -1
     cdef int pop(self) except -1
     cdef Step stand(self, Step step) except BROKEN
-    cdef int enter(self, Node node) except -1
+    cdef void look_for_kept(self, PyObject *table, Py_ssize_t position) noexcept
     cdef Step advance(self) except BROKEN
     cdef bint is_evicted(self, PyObject *node) noexcept
     cdef Py_ssize_t rush(self) except -1
@@ -66,6 +87,33 @@ cdef class Walk:
     cdef list stale_group(self)
     cdef bint knows(self, Node node) except -1
     cdef int settle(self, Node node, Level *level) except -1
+
+
+cdef inline bint is_stale(PyObject *node, View view) noexcept:
+    """Whether it is plain that the outcome of `node` at `view` is not known: another common case."""
+    return (
+        not view.pinned and (<Node> node).flags & MARKED and (<Node> node).verified_at < view.revision
+    )
+
+
+cdef inline bint is_plain(PyObject *node, uint64_t revision) noexcept:
+    """Whether `node` has a memo that may be out of date, and is neither computed nor kept for anybody just now."""
+    return (
+        (<Node> node).flags & (VALUE | MARKED | UNLINKED) == VALUE | MARKED and (<Node> node).verified_at < revision
+        and (<Node> node).running is None and (<Node> node).history is None
+    )
+
+
+cdef inline bint is_current(PyObject *node, uint64_t revision) noexcept:
+    """Whether the current outcome of `node` is unmarked and holds at `revision`: the common case of `name_at`."""
+    return (
+        (<Node> node).valid_since <= revision and (<Node> node).flags & NAMED and not (<Node> node).flags & MARKED
+    )
+
+
+cdef inline Node last_node(Walk walk):
+    """That at which the walk stands."""
+    return <Node> PyList_GET_ITEM(walk.path, PyList_GET_SIZE(walk.path) - 1)
 
 
 cdef Walk new_walk()

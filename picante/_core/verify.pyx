@@ -21,7 +21,7 @@ from picante._core.errors import IngredientNotFoundError
 from picante._core.frame cimport frame_at, picante_append, picante_references, picante_shorten
 from picante._core.ingredient cimport Ingredient, cycle_error, describe
 from picante._core.node cimport (
-    EVICTED, MARKED, NAMED, NO_OUTCOME, OUTCOME, UNLINKED, VALUE, Edge, Table, Version, begin_transition,
+    EVICTED, MARKED, NO_OUTCOME, OUTCOME, UNLINKED, VALUE, Edge, Table, Version, begin_transition,
     copy_current, end_transition, name_holds_at,
 )
 from picante._core.observe cimport VERIFIED, VERIFY_DIFFERENT, VERIFY_SAME, Observation, tell
@@ -36,28 +36,6 @@ cdef Py_ssize_t _spare_capacity = 0
 cdef enum:
     MAX_SPARE = 1 << 14
     FEW = 64  # levels that a walk which has ended may keep for itself
-
-
-cdef inline bint is_stale(PyObject *node, View view) noexcept:
-    """Whether it is plain that the outcome of `node` at `view` is not known: another common case."""
-    return (
-        not view.pinned and (<Node> node).flags & MARKED and (<Node> node).verified_at < view.revision
-    )
-
-
-cdef inline bint is_plain(PyObject *node, uint64_t revision) noexcept:
-    """Whether `node` has a memo that may be out of date, and is neither computed nor kept for anybody just now."""
-    return (
-        (<Node> node).flags & (VALUE | MARKED | UNLINKED) == VALUE | MARKED and (<Node> node).verified_at < revision
-        and (<Node> node).running is None and (<Node> node).history is None
-    )
-
-
-cdef inline bint is_current(PyObject *node, uint64_t revision) noexcept:
-    """Whether the current outcome of `node` is unmarked and holds at `revision`: the common case of `name_at`."""
-    return (
-        (<Node> node).valid_since <= revision and (<Node> node).flags & NAMED and not (<Node> node).flags & MARKED
-    )
 
 
 @cython.final
@@ -136,17 +114,22 @@ cdef class Walk:
     cdef Step stand(self, Step step) except BROKEN:
         """Stop for other code to run: from here on, hold on to the nodes on the way."""
         cdef Py_ssize_t i
+        cdef PyObject *node
+        cdef PyObject *table = NULL
+        picante_reserve(self.path, self.depth)
         for i in range(PyList_GET_SIZE(self.path), self.depth):
-            self.enter(<Node> self.levels[i].node)
+            node = self.levels[i].node
+            if (<Node> node).table != table and self.keeps_from < 0:
+                table = (<Node> node).table
+                self.look_for_kept(table, i)
+            picante_append(self.path, <Node> node)
         return step
 
-    cdef int enter(self, Node node) except -1:
-        """Make `node` the next one of the path."""
-        cdef PyObject *ingredient = (<Table> node.table).link.ingredient
-        if self.keeps_from < 0 and ingredient != NULL and (<Ingredient> ingredient).keep:
-            self.keeps_from = PyList_GET_SIZE(self.path)
-        picante_append(self.path, node)
-        return 0
+    cdef void look_for_kept(self, PyObject *table, Py_ssize_t position) noexcept:
+        """The node at `position` of the path is one of `table`: perhaps its computation is to be kept."""
+        cdef PyObject *ingredient = (<Table> table).link.ingredient
+        if ingredient != NULL and (<Ingredient> ingredient).keep:
+            self.keeps_from = position
 
     cdef Step advance(self) except BROKEN:
         """Settle all that can be settled at once; says what must happen to the last node of the path next."""
@@ -474,7 +457,7 @@ cdef int begin_walk(Walk walk, Store store, object db, Node root) except -1:
     walk.by_name = False
     walk.push(<PyObject *> root)
     walk.keeps_from = -1
-    walk.enter(root)
+    walk.stand(WAIT)
     walk.levels[0].checked = <uint64_t> -1  # what was known of it may be old when the walk takes its first step
     return 0
 
