@@ -186,12 +186,15 @@ cdef class Walk:
         on where this stops. Most of what verifying costs is spent here (benchmarks `verify_wide`, `verify_chain`), so
         a node gets a level only where the way leads on below it.
         """
-        cdef uint64_t revision = self.view.revision, since, marks = self.store.marks
+        cdef uint64_t revision = self.view.revision, marks = self.store.marks, number = self.number, since
         cdef Py_ssize_t depth = self.depth - 1  # of `node`
-        cdef Py_ssize_t lowest = self.depth     # how much of the path is still the way
+        cdef Py_ssize_t own = depth             # from here on, levels are as this loop has left them, and off the path
+        cdef bint has_level = True              # that of `node`, but for the edge
         cdef Level *level
         cdef PyObject *node
         cdef PyObject *dep
+        cdef PyObject *table
+        cdef PyObject *known = NULL             # the last table that the database was found to know
         cdef Edge *edge
         cdef Edge *end
         if (
@@ -208,11 +211,13 @@ cdef class Walk:
             end = (<Node> node).edges + (<Node> node).n_edges
             while edge < end:
                 dep = edge.dep
-                if (
-                    dep == NULL or (<Node> dep).changed_at != edge.seen or not is_current(dep, revision)
-                    or (<Table> (<Node> dep).table).checked_by != self.number
-                ):
+                if dep == NULL or (<Node> dep).changed_at != edge.seen or not is_current(dep, revision):
                     break
+                table = (<Node> dep).table
+                if table != known:
+                    if (<Table> table).checked_by != number:
+                        break
+                    known = table
                 if (<Node> dep).valid_since > since:
                     since = (<Node> dep).valid_since
                 edge += 1
@@ -220,41 +225,47 @@ cdef class Walk:
                 (<Node> node).valid_since = since
                 (<Node> node).flags &= ~MARKED
                 depth -= 1
-                if depth < self.depth - 1:
-                    self.depth = depth + 1
-                    lowest = min(lowest, self.depth)
+                if depth < own:
+                    own = depth
                     if depth < 0 or not self.resumes(depth):
                         break
                 level = &self.levels[depth]
+                has_level = True
+                edge = (<Node> level.node).edges + level.edge
+                since = max(since, level.since)
+                if level.edge < (<Node> level.node).n_edges and edge.dep == node and (<Node> node).changed_at == edge.seen:
+                    edge += 1  # the way has led to it by this edge, so the database knows its kind
+                else:
+                    since = level.since
                 node = level.node
-                edge = (<Node> node).edges + level.edge
-                since = level.since
                 continue
             level = &self.levels[depth]
-            level.node = node
             level.edge = level.told = <uint32_t> (edge - (<Node> node).edges)
-            level.begun = level.clean = True
-            level.lost = False
             level.since = since
-            level.checked = self.interruptions
-            level.verified_at = (<Node> node).verified_at
-            level.marks = marks
-            self.depth = depth + 1
+            if not has_level:
+                level.node = node
+                level.begun = level.clean = True
+                level.lost = False
+                level.checked = self.interruptions
+                level.verified_at = (<Node> node).verified_at
+                level.marks = marks
             if (
                 dep == NULL or edge.group or edge.seen == NO_OUTCOME or not is_plain(dep, revision)
-                or (<Table> (<Node> dep).table).checked_by != self.number
+                or (<Table> (<Node> dep).table).checked_by != number
                 or (<Table> (<Node> dep).table).link.ingredient == NULL
             ):
                 break
             if depth + 1 == self.capacity:
-                self.forget_path(lowest)
+                self.depth = depth + 1
+                self.forget_path(own + 1)
                 self.push(dep)
-                self.depth -= 1
             depth += 1
             node = dep
+            has_level = False
             edge = (<Node> node).edges
             since = 0
-        self.forget_path(lowest)
+        self.depth = depth + 1
+        self.forget_path(own + 1)
         return self.depth
 
     cdef int forget_path(self, Py_ssize_t depth) except -1:
@@ -275,7 +286,7 @@ cdef class Walk:
             or level.verified_at != (<Node> level.node).verified_at
         ):
             self.start(level)
-            level.checked = self.interruptions
+        level.checked = self.interruptions
         return True
 
     cdef void start(self, Level *level) noexcept:
