@@ -18,6 +18,7 @@ cdef class Members:
     cdef Frame frame           # the query that asks, or None
     cdef object db
     cdef list nodes            # one for each key, in order
+    cdef list ready            # the values, where none is missing
     cdef list waiting          # nodes that no task works on yet, the first one last
     cdef dict running          # task -> its Driver
     cdef dict found            # where memos may be evicted: the address of a node -> its outcome; else None
