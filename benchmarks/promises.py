@@ -61,7 +61,8 @@ REASONS = {
     "hit_among_random_large": "Memory that is far away: a plain dict grows dearer by more than we do.",
     "verify_wide": "Each value here has one edge, so that for every edge a node is entered and left. The loop that "
     "it is compared with looks at one attribute of objects that lie side by side.",
-    "verify_chain": "As in `verify_wide`, and each step goes to another place in memory, which it has to wait for.",
+    "verify_chain": "Each link is a node with one edge, at another place in memory: the way goes down to it, holds on "
+    "to it while the query at the end runs, and comes back up. The loop looks at objects that lie side by side, once.",
     "miss_100000": "Full garbage collections go over all values that live, of picante and of the program.",
     "recompute_among": "Values at random places in a big table: memory that is far away.",
     "recompute_among_large": "Values at random places in a big table: memory that is far away.",

@@ -1,13 +1,13 @@
 """The contexts in which computations run: a copy of the caller's each, with the frame put in.
 
 To make and to free a frame, a context and the map of its variables costs a fifth of a miss, and nearly always the next
-computation needs just such ones: programs set context variables rarely. So frames that have ended are kept with their contexts
-for the next ones that are asked for in a context which is the same but for the query that runs.
+computation needs just such ones: programs set context variables rarely. So frames that have ended are kept with their
+contexts for the next ones that are asked for in a context which is the same but for the query that runs.
 
-That two contexts are the same is known by their maps, which are immutable: setting a variable replaces the map. All kept
-contexts have one *base*, the map of the context in which the outermost of those queries was asked for; who asks inside of one
-of these queries has its frame's map. A base holds nothing that anybody could miss the end of, such as a request or a database:
-only values of a few plain types.
+That two contexts are the same is known by their maps, which are immutable: setting a variable replaces the map. All
+kept contexts have one *base*, the map of the context in which the outermost of those queries was asked for; who asks
+inside of one of these queries has its frame's map. A base holds nothing that anybody could miss the end of, such as a
+request or a database: only values of a few plain types.
 
 A context is used again only where nobody can tell: its variables are as they were (`variables`), no copy of it is alive
 (copies share the map: child tasks, handles), and nobody else refers to the frame.
@@ -137,7 +137,7 @@ cdef bint _change_base() except -1:
 
 
 cdef int retire_frame(Frame frame, object context, object variables) except -1:
-    """Keep `frame`, which has ended, and the `context` in which it ran, with these `variables`, for another computation.
+    """Keep `frame`, which has ended, and the `context` in which it ran, with these `variables`, for another one.
 
     Not where anybody may still refer to one of them. The caller has one reference to each, the context one to its
     variables, and these one to the frame.

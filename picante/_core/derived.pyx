@@ -273,15 +273,10 @@ cdef class Fetch:
         cdef Outcome outcome
         global _probed
         self.state = ENDED
-        if _probed != NULL:
-            node = <Node> _probed
-            _probed = NULL
-            runtime = ingredient.runtime
-            frame = current_frame()
-        else:
-            runtime = runtime_of(ingredient, self.db)
-            frame = current_frame()
-            node = ensure_node(ingredient.table, self.key)
+        runtime = runtime_of(ingredient, self.db)
+        frame = current_frame()
+        node = ensure_node(ingredient.table, self.key) if _probed == NULL else <Node> _probed
+        _probed = NULL
         if node.flags & (PACKED | UNVISITED):
             prepare(runtime.store, node)
         view = view_for(ingredient, runtime, frame)  # last: encoding a key may run anything
@@ -465,7 +460,9 @@ cdef PyObject *fetch_next(Fetch self) except? NULL:
         if result != NULL:
             Py_INCREF(<object> result)
             return stop_with(result)
-    if fetch_send(self, <PyObject *> None, &result) == PYGEN_RETURN:
+        if self.begin(&result) == PYGEN_RETURN:
+            return stop_with(result)
+    elif self.go_on(None, None, &result) == PYGEN_RETURN:
         return stop_with(result)
     return result
 

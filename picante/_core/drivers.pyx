@@ -1,7 +1,7 @@
 """Drivers that are used again: to make and to free one with its walk costs a seventh of a miss.
 
-A driver whose access has ended as nearly all do is not freed, but waits for the next access. It then refers to nothing that is
-anybody's, and remains what the garbage collector knows.
+A driver whose access has ended as nearly all do is not freed, but waits for the next access. It then refers to nothing
+that is anybody's, and remains what the garbage collector knows.
 """
 
 from cpython.object cimport PyTypeObject, destructor

@@ -464,8 +464,7 @@ cdef Driver new_driver(Store store, Runtime runtime, View view, object db, Frame
 cdef Driver begin_driver(
     Driver driver, Store store, Runtime runtime, View view, object db, Frame outer, Node node, uint32_t cause
 ):
-    if driver.walk is None:
-        driver.walk = new_walk()
+    driver.walk = new_walk() if driver.walk is None else driver.walk
     driver.store = store
     driver.runtime = runtime
     driver.db = db

@@ -17,7 +17,7 @@ cdef struct Outcome:
 
 
 cdef inline bint is_unknown(PyObject *node, uint64_t revision) noexcept:
-    """Whether it is plain that `outcome_at` knows no outcome of a derived cell: by pointers, for each computation asks."""
+    """Whether it is plain that `outcome_at` knows no outcome of a derived cell. By pointers: each computation asks."""
     return (<Node> node).history is None and not holds_at(<Node> node, revision)
 
 

@@ -233,7 +233,8 @@ cdef class Walk:
                 has_level = True
                 edge = (<Node> level.node).edges + level.edge
                 since = max(since, level.since)
-                if level.edge < (<Node> level.node).n_edges and edge.dep == node and (<Node> node).changed_at == edge.seen:
+                end = (<Node> level.node).edges + (<Node> level.node).n_edges
+                if edge < end and edge.dep == node and (<Node> node).changed_at == edge.seen:
                     edge += 1  # the way has led to it by this edge, so the database knows its kind
                 else:
                     since = level.since
