@@ -150,7 +150,7 @@ cdef int retire_frame(Frame frame, object context, object variables) except -1:
     ):
         return 0
     frame.why = frame.place = frame.group = frame.n_groups = 0
-    frame.fleeting = frame.saw_failure = frame.abandoned = frame.paused = False
+    frame.fleeting = frame.abandoned = frame.paused = False
     frame.number = 0
     frame.cause = None
     frame.entry = None

@@ -29,8 +29,8 @@ from picante._core.commit cimport commit, release_reads
 from picante._core.contexts cimport new_frame, retire_frame
 from picante._core.failure cimport NO_RESULTS, failure_of, one_shot_error, take_failure
 from picante._core.frame cimport (
-    abandon_frame, add_waiter, begin_frame, end_frame, find_cycle, frame_at, number_of, remove_waiter,
-    running_loop, stands_still, tell_abort, tell_begin, tell_end, tell_pause, tell_resume, tell_return, wake, watch,
+    abandon_frame, add_waiter, begin_frame, end_frame, find_cycle, frame_at, number_of, remove_waiter, running_loop,
+    stands_still, tell_abort, tell_begin, tell_end, tell_pause, tell_resume, tell_return, wake, watch,
 )
 from picante._core.hop cimport cancel_soon, error_of, keep_task, picante_depth, picante_stack_is_low, was_cancelled
 from picante._core.hop import end_hop
@@ -346,14 +346,11 @@ cdef class Driver:
         """The query that was being computed has come to an end: make its outcome that of its node."""
         cdef Frame frame = self.frame
         cdef Node node = frame.node
-        cdef bint is_new
-        cdef dict waiters
-        cdef uint64_t revision = self.view.revision
         if self.store.observer is not None:
             tell_return(self.store.observer, frame)
         if outcome == FAILED:
             self.value = new_raised(value)  # held on to until it is handed out, whatever becomes of the cell meanwhile
-        is_new = commit(self.store, frame, outcome, value if outcome == VALUE else self.value)
+        cdef bint is_new = commit(self.store, frame, outcome, value if outcome == VALUE else self.value)
         result = outcome_to_hand_over(self.store, node, self.view, False)
         if self.store.observer is not None:
             tell_end(self.store.observer, frame, outcome, is_new, value)
@@ -370,7 +367,7 @@ cdef class Driver:
                 if self.runtime.view is not None:
                     offer(self.store, node, self.view)
                 if is_new and self.runtime.hub is not None:
-                    emit_query_changed(self.runtime, node, revision)
+                    emit_query_changed(self.runtime, node, self.view.revision)
             if self.store.idle:
                 sweep(self.store)
         finally:
