@@ -7,6 +7,7 @@ import gc
 import logging
 import threading
 import weakref
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -1347,6 +1348,53 @@ async def test_a_loaded_database_in_a_reference_cycle_is_collected(path: Path) -
     del a, b
     gc.collect()
     assert gone() is None
+
+
+async def test_plain_values_stay_unknown_to_the_collector_and_all_others_do_not(path: Path) -> None:
+    plain = ["a", {"b": [1], "c": (2, {3})}]
+    mixed = [("a", [1]), {"b": [2]}, {"c": (4, [5])}, {6}, datetime(2026, 1, 1), [8], {"d": [9]}]
+    db = Mapping()
+    db.text.set(db, "plain", plain)
+    db.text.set(db, "mixed", mixed)
+    await save_cache(path, db.runtime, db.all.values())
+    other = Mapping()
+    assert await load_cache(path, other.runtime, other.all.values())
+    for key in ("plain", "mixed"):
+        found = other.text.get(other, key)
+        assert found == db.text.get(db, key)
+        known = {gc.is_tracked(each) for each in containers(found)}
+        assert known == {key == "mixed"}
+
+
+def containers(value: Any) -> list[Any]:
+    """All containers in a value."""
+    parts = value.values() if isinstance(value, dict) else value
+    if not isinstance(value, (dict, list, tuple, set)):
+        return []
+    return [value, *(part for each in parts for part in containers(each))]
+
+
+async def test_results_share_short_texts(path: Path) -> None:
+    """As they mostly did when they were computed."""
+
+    def made() -> tuple[Mapping, DerivedIngredient[str, Any]]:
+        db = Mapping()
+        named = DerivedIngredient[str, Any](4, "named", compute, version="1")
+        db.all[named.kind] = named
+        return db, named
+
+    async def compute(_: Any, key: str) -> Any:
+        return [key, ["a text", "\xe4", ""], {"a text": "a text"}]
+
+    db, named = made()
+    for key in ("one name", "another name"):
+        await named.get(db, key)
+    await save_cache(path, db.runtime, db.all.values())
+    other, again = made()
+    assert await load_cache(path, other.runtime, other.all.values())
+    values = [await again.get(other, key) for key in ("one name", "another name")]
+    assert values == [await named.get(db, key) for key in ("one name", "another name")]
+    assert len({id(text) for each in values for text in (each[1][0], *each[2])}) == 1
 
 
 class Mapping:

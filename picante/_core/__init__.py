@@ -17,6 +17,7 @@ A module may import and ``cimport`` only what stands above it:
 ``ids``         revisions, kinds and ids; handles; FNV-1a
 ``extension``   which types keys and stored values may have besides those of MessagePack, and under which code
 ``classes``     the classes that keys and stored values may name
+``buffer``      bytes that grow, and the heads of MessagePack
 ``encode``      canonical bytes of a key
 ``decode``      and back, from bytes that may be hostile
 ``key``         keys, and records by kind and key
@@ -25,7 +26,6 @@ A module may import and ``cimport`` only what stands above it:
 ``stored``      what all readers of stored values share: bytes, classes, values without parts
 ``check``       are these bytes a stored value? The answer, without the value
 ``unpack``      from stored bytes to the value
-``buffer``      bytes that grow
 ``place``       where in a value its parts stand, and the errors that say so
 ``references``  objects that may occur more than once in a value
 ``pack``        from a value to stored bytes

@@ -1,6 +1,7 @@
 """Bytes that grow, and the heads of MessagePack in them.
 
 Heads come in their shortest forms, but those of extensions, which are written before it is known how long they get.
+Keys are encoded without these buffers (`encode.pyx`), and with the same heads.
 """
 
 cimport cython
@@ -8,7 +9,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.long cimport PyLong_AsLongLongAndOverflow
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from libc.stdint cimport int64_t, uint64_t
-from libc.string cimport memmove
+from libc.string cimport memcpy, memmove
 
 from picante._core.errors import EncodeError
 from picante._core.extension cimport BIG_INT, REFERENCE
@@ -40,59 +41,52 @@ cdef class Buffer:
         return 0
 
 
-cdef int put_unsigned(Buffer out, uint64_t number) except -1:
-    if number < 0x80:
-        return put(out, <unsigned char> number, 0, 0)
-    if number <= 0xFF:
-        return put(out, 0xCC, number, 1)
-    if number <= 0xFFFF:
-        return put(out, 0xCD, number, 2)
-    if number <= 0xFFFF_FFFF:
-        return put(out, 0xCE, number, 4)
-    return put(out, 0xCF, number, 8)
-
-
-cdef int put_int(Buffer out, object number) except -1:
+cdef int head_of_int(unsigned char* head, object number) except -1:
     cdef int overflow
     cdef int64_t small = PyLong_AsLongLongAndOverflow(number, &overflow)
     if overflow == 0:
         if small >= 0:
-            return put_unsigned(out, small)
+            return head_of_unsigned(head, small)
         if small >= -32:
-            return put(out, <unsigned char> (small & 0xFF), 0, 0)
+            return head_of(head, <unsigned char> (small & 0xFF), 0, 0)
         if small >= -0x80:
-            return put(out, 0xD0, small, 1)
+            return head_of(head, 0xD0, small, 1)
         if small >= -0x8000:
-            return put(out, 0xD1, small, 2)
-        if small >= -0x8000_0000:
-            return put(out, 0xD2, small, 4)
-        return put(out, 0xD3, small, 8)
+            return head_of(head, 0xD1, small, 2)
+        if small >= -<int64_t> 0x8000_0000u:
+            return head_of(head, 0xD2, small, 4)
+        return head_of(head, 0xD3, small, 8)
     if overflow > 0 and number.bit_length() <= 64:
-        return put_unsigned(out, number)
-    cdef Py_ssize_t start = begin_extension(out, BIG_INT)
+        return head_of_unsigned(head, number)
+    return 0
+
+
+cdef bytes bytes_of_int(object number):
+    """Two's complement in the fewest bytes: -2**63 needs 8, 2**63 needs 9."""
     n_bytes = (number if number >= 0 else ~number).bit_length() // 8 + 1
-    data = number.to_bytes(n_bytes, "big", signed=True)
+    return number.to_bytes(n_bytes, "big", signed=True)
+
+
+cdef int put_int(Buffer out, object number) except -1:
+    out.reserve(LONGEST_HEAD)
+    cdef int size = head_of_int(out.data + out.size, number)
+    out.size += size
+    if size:
+        return 0
+    cdef Py_ssize_t start = begin_extension(out, BIG_INT)
+    data = bytes_of_int(number)
     put_bytes(out, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
     return end_extension(out, start)
 
 
 cdef int put_head(Buffer out, int tag8, int tag16, Py_ssize_t size) except -1:
     """The head of what is too long for a shorter one. `tag8` may be 0."""
-    if size <= 0xFF and tag8:
-        return put(out, <unsigned char> tag8, size, 1)
-    if size <= 0xFFFF:
-        return put(out, <unsigned char> tag16, size, 2)
-    if size <= 0xFFFF_FFFF:
-        return put(out, <unsigned char> (tag16 + 1), size, 4)
-    raise EncodeError("A part of the value is longer than 4 GiB, which cache files cannot express.")
-
-
-cdef int put_text(Buffer out, const void* data, Py_ssize_t size) except -1:
-    if size < 32:
-        put(out, <unsigned char> (0xA0 | size), 0, 0)
-    else:
-        put_head(out, 0xD9, 0xDA, size)
-    return put_bytes(out, data, size)
+    out.reserve(LONGEST_HEAD)
+    cdef int head_size = head_of_size(out.data + out.size, tag8, tag16, size)
+    if head_size == 0:
+        raise EncodeError("A part of the value is longer than 4 GiB, which cache files cannot express.")
+    out.size += head_size
+    return 0
 
 
 cdef int end_extension(Buffer out, Py_ssize_t start) except -1:
@@ -103,7 +97,7 @@ cdef int end_extension(Buffer out, Py_ssize_t start) except -1:
     if size <= 0xFF:
         out.data[start + 1] = <unsigned char> size
         return 0
-    if size > 0xFFFF_FFFF:
+    if <uint64_t> size > 0xFFFF_FFFFu:
         raise EncodeError("A part of the value is longer than 4 GiB, which cache files cannot express.")
     out.reserve(width - 1)
     memmove(out.data + start + 2 + width, out.data + start + 3, size)
@@ -111,6 +105,21 @@ cdef int end_extension(Buffer out, Py_ssize_t start) except -1:
     put_number(out.data + start + 1, size, width)
     out.data[start + 1 + width] = code
     out.size += width - 1
+    return 0
+
+
+cdef int end_bytes(Buffer out, Py_ssize_t start) except -1:
+    """Say how many bytes there are behind the head that starts there, and widen that if it must be."""
+    cdef Py_ssize_t size = out.size - start - 2
+    cdef unsigned char[LONGEST_HEAD] head
+    cdef int head_size = head_of_size(head, 0xC4, 0xC5, size)
+    if head_size == 0:
+        raise EncodeError("A part of the value is longer than 4 GiB, which cache files cannot express.")
+    if head_size > 2:
+        out.reserve(head_size - 2)
+        memmove(out.data + start + head_size, out.data + start + 2, size)
+        out.size += head_size - 2
+    memcpy(out.data + start, head, head_size)
     return 0
 
 

@@ -79,14 +79,15 @@ cdef class Checker:
         cdef Head head
         cdef Py_ssize_t start = self.span.at
         cdef Facts facts
-        next_head(&self.span, &head)
-        if head.form == IS_EXTENSION and head.code == SHARED:
-            self.shared = True
-            self.most_hashed = HASHING_AT_LEAST + HASHING_PER_BYTE * <uint64_t> head.size
-            if head.size != self.span.end - self.span.at:
-                raise damaged(self.span.at, "bytes are left over")
-        else:
-            self.span.at = start
+        if start == self.span.end or self.span.data[start] >= 0xC0:
+            next_head(&self.span, &head)
+            if head.form == IS_EXTENSION and head.code == SHARED:
+                self.shared = True
+                self.most_hashed = HASHING_AT_LEAST + HASHING_PER_BYTE * <uint64_t> head.size
+                if head.size != self.span.end - self.span.at:
+                    raise damaged(self.span.at, "bytes are left over")
+            else:
+                self.span.at = start
         self.walk(&facts, 0)
         if self.span.at != self.span.end:
             raise damaged(self.span.at, "bytes are left over")
@@ -95,10 +96,19 @@ cdef class Checker:
     cdef int walk(self, Facts* facts, int depth) except -1:
         """Check the value that comes next, at a depth of so many containers."""
         cdef Head head
-        cdef Py_ssize_t _i
+        cdef Py_ssize_t _i, size
+        cdef const unsigned char* data = self.span.data + self.span.at
         facts.weight = 1
         facts.height = 0
         facts.hashable = True
+        if self.span.at < self.span.end and data[0] < 0xC0:  # what most parts of values are
+            size = data[0] & 31
+            if data[0] < 0x80:
+                self.span.at += 1
+                return 0
+            if data[0] >= 0xA0 and size < self.span.end - self.span.at and is_ascii(data + 1, size):
+                self.span.at += 1 + size
+                return 0
         next_head(&self.span, &head)
         if head.form == IS_STR:
             self.walk_text(head.size, NULL)

@@ -7,7 +7,7 @@ from picante._core.buffer cimport Buffer
 from picante._core.ingredient cimport Ingredient
 from picante._core.node cimport Node
 from picante._core.pack cimport Packer
-from picante._core.records cimport Dependency, Record, Section
+from picante._core.records cimport Dependency, Index, Record, Section
 from picante._core.runtime cimport Runtime
 from picante._core.store cimport Store, View
 
@@ -21,15 +21,14 @@ cdef class Dump:
     cdef View view
     cdef Packer packer
     cdef Buffer packed
-    cdef Buffer scratch
+    cdef Buffer out              # the records that are being written
     cdef list all                # the sections, in the order of the file
-    cdef dict section_of         # address of a Table -> index of its section
+    cdef Index index
     cdef Py_ssize_t n_interned   # how many sections of interned values there are, which come first
     cdef Py_ssize_t turn         # how many sections were begun, those of interned values twice
     cdef Py_ssize_t current      # the section that is being read, or written
     cdef Py_ssize_t written      # the record that is written next
     cdef Py_ssize_t n_looked_at
-    cdef list nodes              # of the records: they must not go meanwhile
     cdef list dep_nodes          # what they read
     cdef Record *records
     cdef Py_ssize_t n_records
@@ -39,7 +38,6 @@ cdef class Dump:
     cdef uint32_t *reads         # of each of `dep_nodes`: whether it is as it was read, and above that bit its group
     cdef Dependency *deps
     cdef Py_ssize_t fresh_capacity
-    cdef dict index              # address of a Node -> index of its record
     cdef Py_ssize_t n_indexed    # how far each part of deciding has come
     cdef Py_ssize_t n_linked
     cdef Py_ssize_t n_decided
@@ -59,7 +57,6 @@ cdef class Dump:
     cdef bint closed
 
     cdef int begin_section(self, Section section) except -1
-    cdef int read_one(self, Section section) except -1
     cdef int read_interned(self, Section section, value) except -1
     cdef int read_node(self, Section section, Node node) except -1
     cdef int add(self, Section section, Node node, key, value, bint has_value) except -1
@@ -69,3 +66,4 @@ cdef class Dump:
     cdef int take_arrived(self) except -1
     cdef Py_ssize_t room_for_records(self) except -2
     cdef int decide_one(self, Py_ssize_t index) except -1
+    cdef int settle(self, Record *record, bint is_complete) except -1

@@ -15,7 +15,7 @@ beginning those that are there, and when all else has been read those that have 
 
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.list cimport PyList_GET_SIZE
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.ref cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
@@ -32,8 +32,8 @@ from picante._core.node cimport (
 from picante._core.outcome cimport Outcome, name_at, outcome_at
 from picante._core.packed cimport opened
 from picante._core.records cimport (
-    DROPPED, LOOKED_AT, MEMBERS_PART, STORED, UNDECIDED, drop_incomplete, find_record, grown, join_arrived,
-    nodes_in_order, record_size, saw_failure, write_record,
+    DROPPED, LOOKED_AT, MEMBERS_PART, STORED, UNDECIDED, drop_incomplete, grown, is_ready, join_arrived, nodes_in_order,
+    record_size, saw_failure, write_record,
 )
 from picante._core.runtime cimport view_of
 from picante._core.store cimport enter_view, leave_view
@@ -42,6 +42,7 @@ cdef Py_ssize_t ANY_ID = <Py_ssize_t> 1 << 32  # there are no more than these
 
 cdef enum:
     MAX_REPORTED = 20
+    CHUNK = 1 << 16  # bytes from which on a chunk is large enough
     PER_ID = 3  # what a record of an interned value takes besides it, in bytes
 
 
@@ -66,10 +67,10 @@ cdef class Dump:
         self.store = runtime.store
         self.packer = Packer()
         self.packed = Buffer()
-        self.scratch = Buffer()
+        self.out = Buffer()
         self.all = []
-        self.section_of = {}
-        self.nodes = []
+        self.index = Index()
+        self.index.section_of = {}
         self.dep_nodes = []
         self.unstorable = []
         self.max_bytes = max_bytes
@@ -77,15 +78,12 @@ cdef class Dump:
         self.max_record_bytes = max_record_bytes
         self.strict = strict
         self.packer.n_ids = {}
-        self.index = {}
         seen = {}
         for ingredient in ingredients:
             if not isinstance(ingredient, Ingredient):
                 raise TypeError(f"Only ingredients can be stored, not {ingredient!r}.")
             if ingredient.kind in seen:
-                raise DuplicateKindError(
-                    kind=ingredient.kind, name=ingredient.name, other=seen[ingredient.kind].name
-                )
+                raise DuplicateKindError(kind=ingredient.kind, name=ingredient.name, other=seen[ingredient.kind].name)
             seen[ingredient.kind] = ingredient
             if (<Ingredient> ingredient).store is not None and (<Ingredient> ingredient).store is not self.store:
                 raise ForeignDatabaseError(
@@ -97,9 +95,11 @@ cdef class Dump:
                     section = Section()
                     section.ingredient = ingredient
                     section.type = name
+                    section.is_interned = name == "interned"
                     if (<Ingredient> ingredient).table is not None:
-                        self.section_of[<size_t> <PyObject *> (<Ingredient> ingredient).table] = len(self.all)
+                        self.index.section_of[<size_t> <PyObject *> (<Ingredient> ingredient).table] = len(self.all)
                     self.all.append(section)
+        self.index.sections = self.all
         self.current = self.turn = -1
         self.view = view_of(runtime)  # last, as always
         enter_view(self.view)
@@ -161,8 +161,8 @@ cdef class Dump:
         """Look at `n` more records; whether there are more."""
         cdef Section section
         while n > 0:
-            section = None if self.turn < 0 else self.all[self.current]
-            if section is None or not section.todo:
+            section = None if self.turn < 0 else <Section> PyList_GET_ITEM(self.all, self.current)
+            if section is None or section.n_looked_at == PyList_GET_SIZE(section.todo):
                 if section is not None and self.turn == self.current:
                     section.last = self.n_records
                 if self.turn + 1 == PyList_GET_SIZE(self.all):
@@ -175,9 +175,14 @@ cdef class Dump:
                 if self.turn == self.current:
                     self.begin_section(self.all[self.current])
                 continue
-            self.read_one(section)
+            item = <object> PyList_GET_ITEM(section.todo, section.n_looked_at)
+            section.n_looked_at += 1
             self.n_looked_at += 1
             n -= 1
+            if section.is_interned:
+                self.read_interned(section, item)
+            else:
+                self.read_node(section, <Node> item)
         return True
 
     cdef int begin_section(self, Section section) except -1:
@@ -188,7 +193,7 @@ cdef class Dump:
             section.todo = (<InternedIngredient> section.ingredient).values[:section.limit]
         else:
             section.todo = [] if table is None else nodes_in_order(table, self.view)
-        section.todo.reverse()
+        section.n_looked_at = 0
         return 0
 
     cdef int take_arrived(self) except -1:
@@ -198,15 +203,9 @@ cdef class Dump:
         for section in self.all[:self.n_interned]:
             if not section.is_cut:
                 section.todo = (<InternedIngredient> section.ingredient).values[section.n_ids:]
-                section.todo.reverse()
+                section.n_looked_at = 0
                 self.accept_ids(section, section.n_ids + PyList_GET_SIZE(section.todo))
         return 0
-
-    cdef int read_one(self, Section section) except -1:
-        item = section.todo.pop()
-        if isinstance(section.ingredient, InternedIngredient):
-            return self.read_interned(section, item)
-        return self.read_node(section, item)
 
     cdef int read_interned(self, Section section, value) except -1:
         cdef Py_ssize_t before = self.n_records, size = self.packed.size
@@ -223,10 +222,11 @@ cdef class Dump:
         section.limit = section.n_ids
         self.accept_ids(section, section.n_ids)
         section.todo = []
+        section.n_looked_at = 0
         if self.turn > 0:
             self.n_records = self.packed.size = self.size_of_interned = 0
             self.n_unstorable = self.n_too_large = 0
-            self.nodes, self.dep_nodes, self.unstorable = [], [], []
+            self.dep_nodes, self.unstorable = [], []
             self.current = self.turn = -1
             for section in self.all[:self.n_interned]:
                 self.accept_ids(section, section.n_ids if section.is_cut else ANY_ID)
@@ -333,7 +333,6 @@ cdef class Dump:
             self.n_too_large += 1
             return 0
         self.records = <Record *> grown(self.records, &self.records_capacity, self.n_records + 1, sizeof(Record))
-        self.nodes.append(node)
         record = &self.records[self.n_records]
         record.node = NULL if node is None else <PyObject *> node
         record.start = start
@@ -364,11 +363,11 @@ cdef class Dump:
         cdef Py_ssize_t until, n_dropped
         cdef Record *record
         if self.n_indexed < self.n_records:
+            if self.index.slots == NULL:
+                self.index.make_room(self.n_records)
             until = min(self.n_records, self.n_indexed + n)
             while self.n_indexed < until:
-                record = &self.records[self.n_indexed]
-                if record.node != NULL:
-                    self.index[<size_t> record.node] = self.n_indexed
+                self.index.enter(self.records, self.n_indexed)
                 self.n_indexed += 1
             return True
         if self.n_linked < PyList_GET_SIZE(self.dep_nodes):
@@ -378,8 +377,8 @@ cdef class Dump:
                     raise MemoryError
             until = min(PyList_GET_SIZE(self.dep_nodes), self.n_linked + n)
             while self.n_linked < until:
-                find_record(
-                    self.all, self.section_of, self.index, self.dep_nodes[self.n_linked], &self.deps[self.n_linked]
+                self.index.find_read(
+                    self.records, <Node> PyList_GET_ITEM(self.dep_nodes, self.n_linked), &self.deps[self.n_linked]
                 )
                 self.deps[self.n_linked].is_fresh = self.reads[self.n_linked] & 1
                 self.deps[self.n_linked].group = self.reads[self.n_linked] >> 1
@@ -390,8 +389,12 @@ cdef class Dump:
                 self.room = self.room_for_records()
             until = min(self.n_records, self.n_decided + n)
             while self.n_decided < until:
-                if self.records[self.n_decided].fate == UNDECIDED:
-                    self.decide_one(self.n_decided)
+                record = &self.records[self.n_decided]
+                if record.fate == UNDECIDED:
+                    if is_ready(record, self.records, self.deps):
+                        self.settle(record, True)
+                    else:
+                        self.decide_one(self.n_decided)
                 self.n_decided += 1
             return True
         while self.has_cycle:
@@ -426,8 +429,7 @@ cdef class Dump:
         cdef list path = [index], positions = [0]
         cdef Record *record
         cdef Dependency *dep
-        cdef Py_ssize_t position, size
-        cdef Section section
+        cdef Py_ssize_t position
         while path:
             record = &self.records[<Py_ssize_t> path[-1]]
             position = positions[-1]
@@ -452,39 +454,47 @@ cdef class Dump:
                 continue
             path.pop()
             positions.pop()
-            section = self.all[record.section]
-            size = record_size(record, self.deps, self.n_records)
-            if position < record.n_deps:
-                record.fate = DROPPED
-                self.n_incomplete += 1
-            elif record.node != NULL and (  # ids are positions, so that interned values stay once they are packed
-                self.max_records is not None and section.n_records >= self.max_records or 0 <= self.room < size
-            ):
-                record.fate = DROPPED
-                section.lacks_some = True
-                self.n_over_limit += 1
-            else:
-                record.fate = STORED
-                section.n_records += 1
-                if self.room >= 0:
-                    self.room = max(0, self.room - size)
+            self.settle(record, position == record.n_deps)
+        return 0
+
+    cdef int settle(self, Record *record, bint is_complete) except -1:
+        """Decide on a record; `is_complete`: all that it depends on is stored."""
+        cdef Section section = <Section> PyList_GET_ITEM(self.all, record.section)
+        cdef Py_ssize_t size = record_size(record, self.deps, self.n_records) if self.room >= 0 else 0
+        if not is_complete:
+            record.fate = DROPPED
+            self.n_incomplete += 1
+        elif record.node != NULL and (  # ids are positions, so that interned values stay once they are packed
+            self.max_records is not None and section.n_records >= self.max_records or 0 <= self.room < size
+        ):
+            record.fate = DROPPED
+            section.lacks_some = True
+            self.n_over_limit += 1
+        else:
+            record.fate = STORED
+            section.n_records += 1
+            if self.room >= 0:
+                self.room = max(0, self.room - size)
         return 0
 
     # -- writing
 
     def chunk(self, Py_ssize_t n):
-        """The next `n` records of the present section as bytes; None at its end, and the next section begins."""
-        cdef Buffer out = Buffer()
+        """The next `n` records of the present section as bytes, or fewer large ones.
+
+        None at its end, and the next section begins.
+        """
         cdef Record *record
-        while n > 0 and self.written < self.n_records:
+        self.out.reset()
+        while n > 0 and self.out.size < CHUNK and self.written < self.n_records:
             record = &self.records[self.written]
             if record.section != self.current:
                 break
             if record.fate == STORED:
-                write_record(out, record, self.records, self.deps, self.packed, self.scratch)
+                write_record(self.out, record, self.records, self.deps, self.packed)
                 n -= 1
             self.written += 1
-        if out.size == 0:
+        if self.out.size == 0:
             self.current += 1
             return None
-        return PyBytes_FromStringAndSize(<char *> out.data, out.size)
+        return PyBytes_FromStringAndSize(<char *> self.out.data, self.out.size)

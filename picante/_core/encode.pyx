@@ -5,13 +5,15 @@ which therefore may nest. Messages say where in the key the value stands that ca
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.long cimport PyLong_AsLongLongAndOverflow
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.object cimport PyTypeObject, Py_TYPE
 from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZE
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport uint64_t
 from libc.string cimport memcpy, memmove
 
+from picante._core.buffer cimport (
+    LONGEST_HEAD, bytes_of_int, head_of, head_of_int, head_of_size, head_of_unsigned, put_number,
+)
 from picante._core.classes cimport Plan, hint_for, member_name, plan_of, type_name
 from picante._core.errors import EncodeError
 from picante._core.extension cimport (
@@ -119,19 +121,9 @@ cdef int reserve(Out* out, Py_ssize_t extra) except -1:
     return 0
 
 
-cdef inline void put_number(unsigned char* data, uint64_t number, int width) noexcept nogil:
-    """The low `width` bytes of a number, the highest first."""
-    while width:
-        width -= 1
-        data[0] = <unsigned char> (number >> (8 * width))
-        data += 1
-
-
 cdef int write_number(Out* out, unsigned char tag, uint64_t number, int width) except -1:
-    reserve(out, 1 + width)
-    out.data[out.used] = tag
-    put_number(out.data + out.used + 1, number, width)
-    out.used += 1 + width
+    reserve(out, LONGEST_HEAD)
+    out.used += head_of(out.data + out.used, tag, number, width)
     return 0
 
 
@@ -146,13 +138,12 @@ cdef int write_head(Out* out, int small, int small_limit, int tag8, int tag16, P
     """The shortest head of `size` bytes or elements. `small`: the tag that contains the size; `tag8` may be 0."""
     if size < small_limit:
         return write_number(out, <unsigned char> (small | size), 0, 0)
-    if size <= 0xFF and tag8:
-        return write_number(out, <unsigned char> tag8, size, 1)
-    if size <= 0xFFFF:
-        return write_number(out, <unsigned char> tag16, size, 2)
-    if size <= 0xFFFF_FFFF:
-        return write_number(out, <unsigned char> (tag16 + 1), size, 4)
-    raise EncodeError("A part of the key is longer than 4 GiB, which its encoding cannot express.")
+    reserve(out, LONGEST_HEAD)
+    cdef int head_size = head_of_size(out.data + out.used, tag8, tag16, size)
+    if head_size == 0:
+        raise EncodeError("A part of the key is longer than 4 GiB, which its encoding cannot express.")
+    out.used += head_size
+    return 0
 
 
 cdef int write(Out* out, object value, const Place* place) except -1:
@@ -198,43 +189,21 @@ cdef int write_str(Out* out, str text) except -1:
 
 
 cdef int write_int(Out* out, object number) except -1:
-    cdef int overflow
-    cdef int64_t small = PyLong_AsLongLongAndOverflow(number, &overflow)
-    if overflow == 0:
-        if small >= 0:
-            return write_unsigned(out, small)
-        if small >= -32:
-            return write_number(out, <unsigned char> (small & 0xFF), 0, 0)
-        if small >= -0x80:
-            return write_number(out, 0xD0, small, 1)
-        if small >= -0x8000:
-            return write_number(out, 0xD1, small, 2)
-        if small >= -0x8000_0000:
-            return write_number(out, 0xD2, small, 4)
-        return write_number(out, 0xD3, small, 8)
-    if overflow > 0 and number.bit_length() <= 64:
-        return write_unsigned(out, number)
+    reserve(out, LONGEST_HEAD)
+    cdef int head_size = head_of_int(out.data + out.used, number)
+    out.used += head_size
+    if head_size:
+        return 0
     cdef Py_ssize_t start = out.used
-    data = number.to_bytes(number_of_bytes(number), "big", signed=True)
+    data = bytes_of_int(number)
     write_bytes(out, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
     return close_extension(out, start, BIG_INT)
 
 
-cdef object number_of_bytes(object number):
-    """The least number of bytes that two's complement needs: -2**63 needs 8, 2**63 needs 9."""
-    return (number if number >= 0 else ~number).bit_length() // 8 + 1
-
-
 cdef int write_unsigned(Out* out, uint64_t number) except -1:
-    if number < 0x80:
-        return write_number(out, <unsigned char> number, 0, 0)
-    if number <= 0xFF:
-        return write_number(out, 0xCC, number, 1)
-    if number <= 0xFFFF:
-        return write_number(out, 0xCD, number, 2)
-    if number <= 0xFFFF_FFFF:
-        return write_number(out, 0xCE, number, 4)
-    return write_number(out, 0xCF, number, 8)
+    reserve(out, LONGEST_HEAD)
+    out.used += head_of_unsigned(out.data + out.used, number)
+    return 0
 
 
 cdef int write_float(Out* out, double number) except -1:
@@ -333,7 +302,7 @@ cdef int close_extension(Out* out, Py_ssize_t start, int code) except -1:
     elif size <= 0xFFFF:
         head[0] = 0xC8
         width = 2
-    elif size <= 0xFFFF_FFFF:
+    elif <uint64_t> size <= 0xFFFF_FFFFu:
         head[0] = 0xC9
         width = 4
     else:

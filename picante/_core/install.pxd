@@ -54,5 +54,11 @@ cdef int drop_doubles(Place *place) except -1
 cdef list find_changes(Store store, list parts, Place *places, uint64_t stored_at)
 cdef int tell_changes(object hub, list changes, object revision) except -1
 
-# Put all outcomes in place (in a transition), at the revision that the store has then.
-cdef int install(Store store, Source source, list parts, Place *places, uint64_t stored_at, list trash) except -1
+# Whether nothing is there that anybody could have seen, so that the database becomes what was stored at `stored_at`.
+cdef bint is_fresh_database(Store store, uint64_t stored_at) except -1
+
+# Put all outcomes in place (in a transition), at the revision that the store has then. `is_fresh`: the same, if it is
+# known to be so; or else it is found out.
+cdef int install(
+    Store store, Source source, list parts, Place *places, uint64_t stored_at, bint is_fresh, list trash
+) except -1

@@ -35,13 +35,16 @@ cdef class Part:
     """The stored records of one ingredient."""
 
 
-cdef int install(Store store, Source source, list parts, Place *places, uint64_t stored_at, list trash) except -1:
+cdef int install(
+    Store store, Source source, list parts, Place *places, uint64_t stored_at, bint is_fresh, list trash
+) except -1:
     """Put all outcomes in place (in a transition)."""
     cdef Part part
     cdef Node node
     cdef Py_ssize_t i
     cdef uint64_t until, revision
-    cdef bint is_fresh = is_fresh_database(store, stored_at), has_stale = _has_stale(parts, places, stored_at)
+    cdef bint has_stale = _has_stale(parts, places, stored_at)
+    is_fresh = is_fresh or is_fresh_database(store, stored_at)
     revision = store.present.revision + (0 if is_fresh else 1)
     if is_fresh:
         revision = max(revision, stored_at)
@@ -66,7 +69,7 @@ cdef int install(Store store, Source source, list parts, Place *places, uint64_t
         if part.ingredient is not None and part.is_derived:
             draw_edges(part, places, revision)
     for part in parts:
-        if part.ingredient is not None and part.is_derived:
+        if part.ingredient is not None and part.is_derived and has_stale:  # or else nothing is marked
             for i in range(part.n_records):
                 node = <Node> PyList_GET_ITEM(part.nodes, i)
                 if node is not None and node.flags & MARKED and node.n_dependents:
@@ -96,7 +99,6 @@ cdef bint _has_memos(list parts) except -1:
 
 
 cdef bint is_fresh_database(Store store, uint64_t stored_at) except -1:
-    """Whether nothing is there that anybody could have seen."""
     cdef Node node
     if store.present.users or store.pins or store.present.revision > stored_at:
         return False

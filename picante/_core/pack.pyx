@@ -87,6 +87,8 @@ cdef class Packer:
         cdef Span whole
         if self.out is not None:
             raise RuntimeError("This Packer is packing: a codec or a property needs another one.")
+        if type(value) is str and PyUnicode_IS_COMPACT_ASCII(value) and PyUnicode_GET_LENGTH(value) < LONG_TEXT:
+            return put_text(out, PyUnicode_DATA(value), PyUnicode_GET_LENGTH(value))  # as most keys are
         place_outermost(&root)
         if self.inline_names:
             self.epoch += 1
@@ -142,13 +144,11 @@ cdef class Packer:
         cdef Py_ssize_t size, start, entry = ALONE
         if PyUnicode_IS_COMPACT_ASCII(text):
             size = PyUnicode_GET_LENGTH(text)
-            if size < LONG_TEXT:
-                return put_text(self.out, PyUnicode_DATA(text), size)
-            entry = self.begin(text, place)
+            if size >= LONG_TEXT:
+                entry = self.begin(text, place)
             if entry != REFERRED:
                 put_text(self.out, PyUnicode_DATA(text), size)
-                self.end(entry)
-            return 0
+            return self.end(entry) if size >= LONG_TEXT and entry != REFERRED else 0
         surrogates = False
         try:
             data = PyUnicode_AsUTF8String(text)  # a copy: `text` would keep the one that it made
@@ -223,7 +223,7 @@ cdef class Packer:
         if size < 16:
             put(self.out, 0xDC, size, 2)
         else:
-            if size > 0xFFFF_FFFF:
+            if <uint64_t> size > 0xFFFF_FFFFu:
                 too_many()
             put(self.out, 0xDD, size, 4)
         for i in range(size):
@@ -248,7 +248,7 @@ cdef class Packer:
         if size < 16:
             put(self.out, <unsigned char> (0x80 | size), 0, 0)
         else:
-            if size > 0xFFFF_FFFF:
+            if <uint64_t> size > 0xFFFF_FFFFu:
                 too_many()
             put_head(self.out, 0, 0xDE, size)
         while n_written < size and PyDict_Next(items, &at, &found_key, &found_value):

@@ -9,7 +9,7 @@ cimport cython
 from picante._core.errors import DecodeError
 from picante._core.node cimport PACKED, Table, begin_transition, end_transition, mark_dependents, release_slot, track
 from picante._core.stored cimport Source
-from picante._core.unpack cimport unpack_value
+from picante._core.unpack cimport keep_text, unpack_value
 
 
 @cython.final
@@ -59,6 +59,7 @@ cdef int unpack_node(Node node, uint64_t revision) except -1:
     packed = node.value
     if type(packed) is not Packed:
         return 0
+    keep_text(node.key)  # a result often says what it is about
     try:
         value = (<Packed> packed).get()
     except DecodeError:

@@ -33,7 +33,7 @@ cdef struct Dependency:
 
 
 cdef struct Record:
-    PyObject *node          # borrowed from `nodes`; of an interned value NULL
+    PyObject *node          # borrowed from its section; of an interned value NULL
     Py_ssize_t start        # where its key stands in `packed`, ...
     Py_ssize_t value        # ... its value, ...
     Py_ssize_t end          # ... and where that ends
@@ -58,7 +58,9 @@ cdef class Section:
     cdef Py_ssize_t limit            # interned: how many values are read in the beginning
     cdef Py_ssize_t n_ids            # interned: how many were read by now
     cdef bint is_cut                 # interned: what comes behind these cannot be stored
-    cdef list todo                   # its nodes, or its values, that are still to be looked at, the next one last
+    cdef bint is_interned
+    cdef list todo                   # its nodes, which must not go meanwhile, or its values; ...
+    cdef Py_ssize_t n_looked_at      # ... so many of them were looked at
     cdef Py_ssize_t first            # the index of its first record
     cdef Py_ssize_t last             # ... and the one after its last
 
@@ -71,13 +73,6 @@ cdef void *grown(void *array, Py_ssize_t *capacity, Py_ssize_t n, size_t size) e
 
 cdef list nodes_in_order(Table table, View view)  # as of that view, in the order of insertion
 
-# Find what was read among the records. `index`: the address of a node -> the index of its record.
-cdef int find_record(list sections, dict section_of, dict index, Node dep, Dependency *found) except -1
-
-# Append a record to `out`. `packed` is where its key and its value stand, `scratch` is overwritten.
-cdef int write_record(
-    Buffer out, Record *record, Record *records, Dependency *deps, Buffer packed, Buffer scratch
-) except -1
 
 # Values that were interned meanwhile were read last, and stand behind `n_in_order` records: put them where they belong,
 # behind the others of their sections. Those are the first `n_interned` ones.
@@ -85,8 +80,33 @@ cdef int join_arrived(
     list sections, Py_ssize_t n_interned, Record *records, Py_ssize_t n_in_order, Py_ssize_t n_records
 ) except -1
 
+cdef bint saw_failure(Node node) noexcept  # something that its memo has read has failed
+
+# Whether all that a record depends on is stored: so it is with most of them, in the order of the file.
+cdef bint is_ready(Record *record, Record *records, Dependency *deps) noexcept
+
 # Drop what depends on what was dropped, where dependencies go in circles; of how many records that is.
 cdef Py_ssize_t drop_incomplete(list sections, Record *records, Dependency *deps, Py_ssize_t n_records) except -1
 
-# Whether something that the memo of `node` has read has failed: failures are not stored, so it is not, either.
-cdef bint saw_failure(Node node) noexcept
+
+@cython.final
+cdef class Index:
+    """Which record is that of a node, and which section that of a table."""
+
+    cdef list sections
+    cdef dict section_of    # address of a Table -> the place of its section
+    cdef PyObject *table    # that was asked for last, or NULL ...
+    cdef Section section    # ... its section, or None, ...
+    cdef Py_ssize_t place   # ... and the place of that
+    cdef uint32_t *slots    # hash table: address of a Node -> 1 + index of its record
+    cdef Py_ssize_t n_slots  # a power of two, at least twice as many as records
+
+    cdef int make_room(self, Py_ssize_t n_records) except -1
+    cdef void enter(self, Record *records, Py_ssize_t at) noexcept
+    cdef Py_ssize_t find(self, Record *records, Node node) noexcept  # -1: it has none
+    cdef int look_up(self, Table table) except -1
+    cdef int find_read(self, Record *records, Node dep, Dependency *found) except -1  # what was read
+
+
+# Append a record to `out`. `packed` is where its key and its value stand.
+cdef int write_record(Buffer out, Record *record, Record *records, Dependency *deps, Buffer packed) except -1

@@ -6,15 +6,14 @@ and its value. Other records are named by their numbers, in the order of the fil
 
 cimport cython
 from cpython.list cimport PyList_GET_SIZE
-from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
+from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.ref cimport PyObject
 from functools import partial
 from libc.string cimport memcpy, memmove
 
-from picante._core.buffer cimport put, put_bytes, put_head, put_int, put_unsigned
+from picante._core.buffer cimport end_bytes, put, put_bytes, put_head, put_int, put_unsigned
 from picante._core.frame cimport OUTSIDE
 from picante._core.input cimport PRESENCE
-from picante._core.interned cimport InternedIngredient
 from picante._core.node cimport FAILED, PART, Version, find_version, record_of
 
 
@@ -93,6 +92,16 @@ cdef int join_arrived(
     return 0
 
 
+cdef bint is_ready(Record *record, Record *records, Dependency *deps) noexcept:
+    cdef Dependency *dep
+    cdef uint32_t i
+    for i in range(record.n_deps):
+        dep = &deps[record.first_dep + i]
+        if dep.record < 0 or dep.part == MEMBERS_PART or records[dep.record].fate != STORED:
+            return False
+    return True
+
+
 cdef Py_ssize_t drop_incomplete(list sections, Record *records, Dependency *deps, Py_ssize_t n_records) except -1:
     cdef Py_ssize_t i, n_dropped = 0
     cdef uint32_t k
@@ -111,6 +120,7 @@ cdef Py_ssize_t drop_incomplete(list sections, Record *records, Dependency *deps
 
 
 cdef bint saw_failure(Node node) noexcept:
+    """Failures are not stored, so a memo that has read one is not, either."""
     cdef uint32_t i
     for i in range(node.n_edges):
         if node.edges[i].dep != NULL and (<Node> node.edges[i].dep).flags & FAILED:
@@ -118,63 +128,112 @@ cdef bint saw_failure(Node node) noexcept:
     return False
 
 
-cdef int find_record(list sections, dict section_of, dict index, Node dep, Dependency *found) except -1:
-    cdef Node record
-    cdef Section section
-    found.record = -1
-    found.part = WHOLE
-    found.group = 0
-    at = None if dep is None else section_of.get(<size_t> dep.table)
-    if at is None:
+cdef inline size_t slot_of(const PyObject *node, Py_ssize_t n_slots) noexcept:
+    return <size_t> ((<uint64_t> <size_t> node >> 4) * 0x9E3779B97F4A7C15u >> 32) & <size_t> (n_slots - 1)
+
+
+@cython.final
+cdef class Index:
+    """Finds records by address: a hash table of numbers, which a dict would take several times as long for."""
+
+    def __dealloc__(self):
+        PyMem_Free(self.slots)
+
+    cdef int make_room(self, Py_ssize_t n_records) except -1:
+        cdef Py_ssize_t n_slots = 16
+        while n_slots < 2 * n_records:
+            n_slots *= 2
+        if <uint64_t> n_slots > 0xFFFF_FFFFu:
+            raise MemoryError
+        self.slots = <uint32_t *> PyMem_Calloc(n_slots, sizeof(uint32_t))
+        if self.slots == NULL:
+            raise MemoryError
+        self.n_slots = n_slots
         return 0
-    section = sections[at]
-    if isinstance(section.ingredient, InternedIngredient):
-        if dep.key < section.last - section.first:
-            found.record = section.first + <Py_ssize_t> dep.key
-    elif dep is section.ingredient.table.members:
-        found.record = at
-        found.part = MEMBERS_PART
-    elif dep.flags & PART:
-        record = record_of(dep)
-        if record is not None:
-            found.record = index.get(<size_t> <PyObject *> record, -1)
-            found.part = _part_of(record, dep)
-    else:
-        found.record = index.get(<size_t> <PyObject *> dep, -1)
-    return 0
+
+    cdef void enter(self, Record *records, Py_ssize_t at) noexcept:
+        cdef size_t slot
+        if records[at].node == NULL:
+            return
+        slot = slot_of(records[at].node, self.n_slots)
+        while self.slots[slot]:
+            slot = (slot + 1) & <size_t> (self.n_slots - 1)
+        self.slots[slot] = <uint32_t> (at + 1)
+
+    cdef Py_ssize_t find(self, Record *records, Node node) noexcept:
+        cdef size_t slot = slot_of(<PyObject *> node, self.n_slots)
+        while self.slots[slot]:
+            if records[self.slots[slot] - 1].node == <PyObject *> node:
+                return <Py_ssize_t> self.slots[slot] - 1
+            slot = (slot + 1) & <size_t> (self.n_slots - 1)
+        return -1
+
+    cdef int look_up(self, Table table) except -1:
+        if self.table == <PyObject *> table:
+            return 0
+        self.table = NULL
+        at = self.section_of.get(<size_t> <PyObject *> table)
+        self.place = -1 if at is None else at
+        self.section = None if at is None else self.sections[at]
+        self.table = <PyObject *> table
+        return 0
+
+    cdef int find_read(self, Record *records, Node dep, Dependency *found) except -1:
+        cdef Node record
+        found.record = -1
+        found.part = WHOLE
+        found.group = 0
+        if dep is None:
+            return 0
+        self.look_up(<Table> dep.table)
+        if self.section is None:
+            return 0
+        if self.section.is_interned:
+            if dep.key < self.section.last - self.section.first:
+                found.record = self.section.first + <Py_ssize_t> dep.key
+        elif dep is (<Table> dep.table).members:
+            found.record = self.place
+            found.part = MEMBERS_PART
+        elif dep.flags & PART:
+            record = record_of(dep)
+            if record is not None:
+                found.record = self.find(records, record)
+                found.part = _part_of(record, dep)
+        else:
+            found.record = self.find(records, dep)
+        return 0
 
 
-cdef int write_record(
-    Buffer out, Record *record, Record *records, Dependency *deps, Buffer packed, Buffer scratch
-) except -1:
+cdef int write_record(Buffer out, Record *record, Record *records, Dependency *deps, Buffer packed) except -1:
     cdef Dependency *dep
     cdef uint64_t number
     cdef uint32_t i
-    scratch.reset()
+    cdef Py_ssize_t start = out.size
+    out.reserve(2)
+    out.size += 2  # the head that most of them get
     if record.node != NULL:
-        put_unsigned(scratch, record.value - record.start)
-        put_bytes(scratch, packed.data + record.start, record.value - record.start)
-        put_unsigned(scratch, record.changed_at)
+        put_unsigned(out, record.value - record.start)
+        put_bytes(out, packed.data + record.start, record.value - record.start)
+        put_unsigned(out, record.changed_at)
         if (<Table> (<Node> record.node).table).derived:
-            put_unsigned(scratch, record.verified_at)
-            _put_array(scratch, record.n_deps + record.must_run)
+            put_unsigned(out, record.verified_at)
+            _put_array(out, record.n_deps + record.must_run)
             for i in range(record.n_deps):
                 dep = &deps[record.first_dep + i]
                 number = dep.record if dep.part == MEMBERS_PART else records[dep.record].number
                 if dep.part != WHOLE or dep.group:
-                    _put_array(scratch, 3 if dep.group else 2)
-                put_unsigned(scratch, 2 * number + (not dep.is_fresh))
+                    _put_array(out, 3 if dep.group else 2)
+                put_unsigned(out, 2 * number + (not dep.is_fresh))
                 if dep.part != WHOLE or dep.group:
-                    put_int(scratch, dep.part)
+                    put_int(out, dep.part)
                 if dep.group:
-                    put_unsigned(scratch, dep.group)
+                    put_unsigned(out, dep.group)
             if record.must_run:  # as if the world outside of the database had changed
-                _put_array(scratch, 2)
-                put_unsigned(scratch, 2 * <uint64_t> record.number + 1)
-                put_int(scratch, OUTSIDE_PART)
-    put_bytes(scratch, packed.data + record.value, record.end - record.value)
-    put_head(out, 0xC4, 0xC5, scratch.size)
-    return put_bytes(out, scratch.data, scratch.size)
+                _put_array(out, 2)
+                put_unsigned(out, 2 * <uint64_t> record.number + 1)
+                put_int(out, OUTSIDE_PART)
+    put_bytes(out, packed.data + record.value, record.end - record.value)
+    return end_bytes(out, start)
 
 
 cdef Py_ssize_t record_size(Record *record, Dependency *deps, Py_ssize_t n_records) noexcept:
@@ -195,7 +254,7 @@ cdef Py_ssize_t record_size(Record *record, Dependency *deps, Py_ssize_t n_recor
 
 cdef Py_ssize_t _size_of(uint64_t number) noexcept:
     """How many bytes a number takes."""
-    return 1 if number < 0x80 else 2 if number <= 0xFF else 3 if number <= 0xFFFF else 5 if number <= 0xFFFF_FFFF else 9
+    return 1 if number < 0x80 else 2 if number <= 0xFF else 3 if number <= 0xFFFF else 5 if number >> 32 == 0 else 9
 
 
 cdef int _put_array(Buffer out, Py_ssize_t n) except -1:

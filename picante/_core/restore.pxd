@@ -27,6 +27,8 @@ cdef class Restore:
     cdef Py_ssize_t n_records
     cdef Py_ssize_t current
     cdef list kept                # what is read besides records: it must not go before it is linked
+    cdef bint was_fresh           # nothing was in the database when keys and nodes began to be made ...
+    cdef bint ran_code            # ... and code of a user may have run since, and changed that
     cdef list unknown_handles     # kinds of handles whose values are not loaded
     cdef readonly list left_out   # (what, why): records that name what this process does not know; the first few
     cdef readonly Py_ssize_t n_left_out
@@ -34,6 +36,7 @@ cdef class Restore:
     cdef int check_one(self, Part part) except -1
     cdef int leave_out(self, Part part, Place *place, error) except -1
 
+    cdef int forget_nodes(self) except -1
     cdef int undo(self) except -1
     cdef int make_all(self) except -1
     cdef int intern_all(self) except -1

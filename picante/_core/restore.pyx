@@ -21,7 +21,9 @@ from picante._core.events import RevisionSet
 from picante._core.frame cimport OUTSIDE
 from picante._core.ingredient cimport Ingredient
 from picante._core.input cimport PRESENCE, InputIngredient
-from picante._core.install cimport Part, Place, drop_doubles, find_changes, install, tell_changes
+from picante._core.install cimport (
+    Part, Place, drop_doubles, find_changes, install, is_fresh_database, tell_changes,
+)
 from picante._core.interned cimport InternedIngredient
 from picante._core.key import Revision
 from picante._core.node cimport (
@@ -166,11 +168,15 @@ cdef class Restore:
             self.origin = new_origin(self.source)
             self.store.sources = [each for each in self.store.sources if (<Source> each).origin != NULL]
             self.store.sources.append(self.source)
-            install(self.store, self.source, self.parts, self.places, self.revision, trash)
+            install(
+                self.store, self.source, self.parts, self.places, self.revision, self.was_fresh and not self.ran_code,
+                trash,
+            )
             if (<Runtime> self.runtime).recorders:
                 record_load((<Runtime> self.runtime).recorders, self.store.present.revision)
         finally:
             end_transition(collecting)
+        self.forget_nodes()
         revision = Revision(self.store.present.revision)
         del trash
         sweep(self.store)
@@ -182,6 +188,13 @@ cdef class Restore:
             elif hub.has_event_receivers:
                 hub.emit(RevisionSet(revision))
         return revision
+
+    cdef int forget_nodes(self) except -1:
+        """They are in their tables: the collector need not go over them once more for each section."""
+        cdef Part part
+        for part in self.parts:
+            part.nodes = None
+        return 0
 
     cdef int undo(self) except -1:
         """Take back what was made, as if nothing had been tried."""
@@ -200,6 +213,7 @@ cdef class Restore:
         for part in self.parts:
             if part.ingredient is not None and part.ingredient.store is None:
                 part.ingredient.adopt(self.store)
+        self.was_fresh = is_fresh_database(self.store, self.revision)
         self.intern_all()
         for part in self.parts:
             if part.ingredient is not None and not part.is_interned:
@@ -223,6 +237,7 @@ cdef class Restore:
         for kind in self.unknown_handles:
             new_ids.setdefault(int(kind), {})
         self.source.new_ids = new_ids
+        self.ran_code = len(waiting) > 0
         while waiting:
             progress = False
             for part in waiting:
@@ -280,15 +295,18 @@ cdef class Restore:
     cdef Node make_node(self, Part part, Place *place, bint lacks_ids, bint *is_new):
         """The node of a record, or None if it is left out after all."""
         cdef Table table = part.ingredient.table
-        cdef Py_ssize_t before = len(table.plain) + len(table.encoded)
-        cdef Node node
+        cdef Py_ssize_t before
+        cdef Node node, made
         key = NO_SCALAR if lacks_ids else unpack_scalar(self.source, place.key, place.key_end)
         if type(key) is str or type(key) is int:  # as most of them are
-            node = Node()
-            node.table = <PyObject *> table
-            node.key = key
-            node = <Node> PyDict_SetDefault(table.plain, key, node)
+            made = Node()
+            made.table = <PyObject *> table
+            made.key = key
+            node = <Node> PyDict_SetDefault(table.plain, key, made)
+            is_new[0] = node is made
         else:
+            self.ran_code = True
+            before = len(table.plain) + len(table.encoded)
             try:
                 node = ensure_node(table, unpack_value(self.source, place.key, place.key_end))
                 if lacks_ids and place.value < place.end:
@@ -299,7 +317,7 @@ cdef class Restore:
                 is_new[0] = True
                 self.leave_out(part, place, error)
                 return None
-        is_new[0] = len(table.plain) + len(table.encoded) > before
+            is_new[0] = len(table.plain) + len(table.encoded) > before
         if is_new[0]:
             table.newest = <PyObject *> node
         if part.is_input and not node.flags & OUTCOME:

@@ -13,14 +13,14 @@ from picante._core.extension cimport SHARED
 from picante._core.input cimport InputIngredient
 from picante._core.records cimport MEMBERS_PART, WHOLE
 from picante._core.wire cimport (
-    IS_BYTES, IS_EXTENSION, IS_LARGE, IS_LIST, IS_SMALL, IS_TUPLE, Head, Span, damaged, next_head,
+    IS_BYTES, IS_EXTENSION, IS_LARGE, IS_LIST, IS_SMALL, IS_TUPLE, Head, Span, damaged, is_simple, next_head,
 )
 
 
 cdef int scan_record(
     Checker checker, list parts, Part part, Place *place, Py_ssize_t n_records, uint64_t revision
 ) except -1:
-    cdef Span span = checker.source.span(part.start, part.end)
+    cdef Span span = span_of(checker, part.start, part.end)
     cdef Head head
     next_head(&span, &head)
     if head.form != IS_BYTES:
@@ -50,8 +50,23 @@ cdef int scan_record(
     return 0
 
 
+cdef inline Span span_of(Checker checker, Py_ssize_t start, Py_ssize_t end) noexcept:
+    """Of a part of the bytes that is known to be one."""
+    cdef Span span
+    span.data = checker.source.data
+    span.at = start
+    span.end = end
+    return span
+
+
 cdef uint64_t read_revision(Span *span, uint64_t latest) except? 0xDEAD:
     cdef Head head
+    cdef uint64_t small
+    if span.at < span.end and span.data[span.at] < 0x80:
+        small = span.data[span.at]
+        if small <= latest:
+            span.at += 1
+            return small
     next_head(span, &head)
     if head.form != IS_SMALL and head.form != IS_LARGE or <uint64_t> head.number > latest or (
         head.form == IS_SMALL and head.number < 0
@@ -62,16 +77,17 @@ cdef uint64_t read_revision(Span *span, uint64_t latest) except? 0xDEAD:
 
 cdef int check_stored(Checker checker, Py_ssize_t start, Py_ssize_t end) except -1:
     """LookupError for what is well-formed and names what nobody knows here."""
+    if is_simple(checker.source.data + start, end - start):
+        return 0
     try:
-        checker.check(checker.source.span(start, end))
+        return checker.check(span_of(checker, start, end))
     except DecodeError as error:
-        check_structure(checker.source.span(start, end))
+        check_structure(span_of(checker, start, end))
         raise LookupError from error
-    return 0
 
 
 cdef int check_fields(Checker checker, Part part, Place *place) except -1:
-    cdef Span span = checker.source.span(place.value, place.end)
+    cdef Span span = span_of(checker, place.value, place.end)
     cdef Head head
     cdef Py_ssize_t n = len((<InputIngredient> part.ingredient).fields)
     if n:

@@ -2,15 +2,21 @@
 
 The bytes may come from anywhere. What they announce is believed only once it is there, and room for elements is made
 in advance only for as many as there are bytes in the whole value, however the announcements nest.
+
+A value of nothing but standard types cannot lead back to itself, and a large cache has very many of them. So the lists,
+dicts and sets of such a value of a node stay unknown to the garbage collector, as tuples and dicts without containers
+always do: it would go over all of them again and again while values are read. The price: who changes what a query has
+returned, which nobody may, and makes a cycle of it, keeps that in memory. In a value in which an object of any other
+class was met, and in one that is not a node's, all containers are known to the collector as usual.
 """
 
 cimport cython
-from cpython.dict cimport PyDict_SetItem
-from cpython.list cimport PyList_GET_SIZE, PyList_New
-from cpython.object cimport PyObject, PyObject_GenericSetAttr, PyTypeObject
+from cpython.dict cimport PyDict_Next, PyDict_SetItem
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE, PyList_New
+from cpython.object cimport PyObject, PyObject_GenericSetAttr, PyTypeObject, Py_TYPE
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.set cimport PySet_Add
-from cpython.tuple cimport PyTuple_New
+from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE, PyTuple_New
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
@@ -23,22 +29,27 @@ from picante._core.extension cimport (
 )
 from picante._core.ids cimport new_handle
 from picante._core.stored cimport (
-    Entry, Source, as_decode_error, new_source, read_clock, read_leaf, read_plain, read_standard, read_text,
+    Entry, Source, as_decode_error, new_source, read_clock, read_leaf, read_plain, read_standard,
 )
 from picante._core.wire cimport (
     IS_BYTES, IS_DICT, IS_EXTENSION, IS_FLOAT, IS_LIST, IS_SMALL, IS_STR, IS_TUPLE, LONG_TEXT, MAX_NESTING,
-    Head, Span, big_endian, damaged, next_head,
+    Head, Span, big_endian, damaged, is_ascii, is_simple, next_head,
 )
 
 __all__ = ["check", "unpack"]
 
 
 cdef extern from "Python.h":
+    bint PyObject_GC_IsTracked(object container) noexcept
     void PyObject_GC_Track(void* container) noexcept
     void PyObject_GC_UnTrack(void* container) noexcept
+    object PyUnicode_New(Py_ssize_t size, unsigned int greatest)
+    object PyUnicode_DecodeUTF8(const char* text, Py_ssize_t size, const char* errors)
+    bint PyUnicode_IS_COMPACT_ASCII(object text) noexcept
+    Py_ssize_t PyUnicode_GET_LENGTH(object text) noexcept
+    void* PyUnicode_1BYTE_DATA(object text) noexcept
     void PyList_SET_ITEM(object whole, Py_ssize_t i, object item) noexcept
     void PyTuple_SET_ITEM(object whole, Py_ssize_t i, object item) noexcept
-    const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
 
 
 @cython.final
@@ -52,18 +63,19 @@ cdef class Reader:
     cdef list numbered  # what references may mean; None if there are no references
     cdef Py_ssize_t room  # for how many more elements room may be made in advance
     cdef bint is_plain  # no class or codec of a user was met
-    cdef Py_ssize_t n_tracked  # how much of what was read may be of interest to the garbage collector
+    cdef Py_ssize_t n_tracked  # how much of what was read may be of interest to the garbage collector, in the long run
 
     cdef object read_all(self):
         cdef Py_ssize_t start = self.span.at
         cdef Head head
-        next_head(&self.span, &head)
-        if head.form == IS_EXTENSION and head.code == SHARED:
-            # References can make it deeper than it looks, and hashing it endless.
-            check_structure(self.source.span(start, self.span.end))
-            self.numbered = []
-        else:
-            self.span.at = start
+        if self.span.at < self.span.end and self.span.data[start] >= 0xC0:
+            next_head(&self.span, &head)
+            if head.form == IS_EXTENSION and head.code == SHARED:
+                # References can make it deeper than it looks, and hashing it endless.
+                check_structure(self.source.span(start, self.span.end))
+                self.numbered = []
+            else:
+                self.span.at = start
         value = self.read(0)
         if self.span.at != self.span.end:
             raise damaged(self.span.at, "bytes are left over")
@@ -72,16 +84,25 @@ cdef class Reader:
     cdef object read(self, int depth):
         """The value that comes next, at a depth of so many containers."""
         cdef Head head
+        cdef const unsigned char* data = self.span.data + self.span.at
+        cdef Py_ssize_t left = self.span.end - self.span.at, size
+        if left > 0 and data[0] < 0xC0:  # what most parts of values are
+            size = data[0] & 31
+            if data[0] < 0x80:
+                self.span.at += 1
+                return <long> data[0]
+            if data[0] >= 0xA0 and size < left:
+                self.span.at += 1 + size
+                return short_text(data + 1, size)
+            size &= 15
+            if size << (data[0] < 0x90) < left and data[0] < 0xA0:
+                self.span.at += 1
+                return self.read_tuple(size, depth) if data[0] >= 0x90 else self.read_dict(size, depth)
         next_head(&self.span, &head)
-        if head.form == IS_STR:
-            value = read_text(&self.span, head.size, NULL)
-            if head.size >= LONG_TEXT and self.numbered is not None:
-                self.numbered.append(value)
-            return value
-        if head.form == IS_SMALL:
-            return head.number
         if head.form == IS_FLOAT:
             return head.real
+        if head.form == IS_SMALL:
+            return head.number
         if head.form == IS_TUPLE:
             return self.read_tuple(head.size, depth)
         if head.form == IS_LIST:
@@ -91,7 +112,7 @@ cdef class Reader:
         if head.form == IS_EXTENSION:
             return self.read_extension(head.code, head.size, depth)
         value = read_leaf(&self.span, &head)
-        if head.form == IS_BYTES and head.size >= LONG_TEXT and self.numbered is not None:
+        if self.numbered is not None and (head.form == IS_STR or head.form == IS_BYTES) and head.size >= LONG_TEXT:
             self.numbered.append(value)
         return value
 
@@ -113,24 +134,34 @@ cdef class Reader:
             self.numbered.append(value)
         return value
 
+    cdef object finish(self, object container, bint was_plain):
+        """Let the collector know a container that is complete, if it need; and let references find it."""
+        if not self.is_plain:
+            if was_plain:
+                track_whole(<PyObject*> container)
+            else:
+                PyObject_GC_Track(<void*> container)
+        return self.number(container)
+
     cdef object read_tuple(self, Py_ssize_t size, int depth):
-        cdef Py_ssize_t i, n_tracked
+        cdef Py_ssize_t i, n_tracked = self.n_tracked
+        cdef bint was_plain = self.is_plain
         if size == 0:
             return ()
         self.make_room(size, depth)
-        n_tracked = self.n_tracked
         elements = PyTuple_New(size)
         PyObject_GC_UnTrack(<void*> elements)  # until it is complete: others must not find it
         for i in range(size):
             element = self.read(depth + 1)
             Py_INCREF(element)
             PyTuple_SET_ITEM(elements, i, element)
-        if self.n_tracked != n_tracked:  # or else it stays as the collector would leave it
-            PyObject_GC_Track(<void*> elements)
-        return self.number(elements)
+        if self.n_tracked == n_tracked:  # it stays as the collector would leave it
+            return self.number(elements)
+        return self.finish(elements, was_plain)
 
     cdef object read_list(self, Py_ssize_t size, int depth):
         cdef Py_ssize_t i
+        cdef bint was_plain = self.is_plain
         self.make_room(size, depth)
         self.n_tracked += 1
         elements = PyList_New(size)
@@ -139,27 +170,21 @@ cdef class Reader:
             element = self.read(depth + 1)
             Py_INCREF(element)
             PyList_SET_ITEM(elements, i, element)
-        PyObject_GC_Track(<void*> elements)
-        return self.number(elements)
+        return self.finish(elements, was_plain)
 
     cdef object read_dict(self, Py_ssize_t size, int depth):
+        cdef bint was_plain = self.is_plain
         self.enter(depth)
         self.n_tracked += 1
         cdef dict made = {}
         while size:
-            key = self.read_key(depth)
+            key = self.read(depth + 1)
             PyDict_SetItem(made, key, self.read(depth + 1))
             size -= 1
-        return self.number(made)
-
-    cdef object read_key(self, int depth):
-        cdef Py_ssize_t size
-        if self.span.at < self.span.end:
-            size = <Py_ssize_t> self.span.data[self.span.at] - 0xA0
-            if 0 <= size < 32 and size < self.span.end - self.span.at:
-                self.span.at += 1 + size
-                return short_text(self.span.data + self.span.at - size, size)
-        return self.read(depth + 1)
+        if not was_plain:  # it has found out itself
+            return self.number(made)
+        PyObject_GC_UnTrack(<void*> made)
+        return self.finish(made, True)
 
     cdef object read_extension(self, int code, Py_ssize_t size, int depth):
         cdef Py_ssize_t outer = self.span.end
@@ -208,11 +233,15 @@ cdef class Reader:
         return value
 
     cdef object read_set(self, int code, int depth):
+        cdef bint was_plain = self.is_plain
         self.enter(depth)
         cdef set elements = set()
         while self.span.at < self.span.end:
             PySet_Add(elements, self.read(depth + 1))
-        return self.number(elements if code == SET else frozenset(elements))
+        if code == FROZENSET:
+            return self.number(frozenset(elements))
+        PyObject_GC_UnTrack(<void*> elements)
+        return self.finish(elements, was_plain)
 
     cdef object read_record(self, int depth):
         """A dataclass. Its fields are set as `object.__setattr__` would, frozen or not."""
@@ -285,8 +314,40 @@ cdef class Reader:
         return from_parts(code, parts).replace(tzinfo=zone)
 
 
+# --- What the collector knows -----------------------------------------------------------------------------
+
+cdef int track_whole(PyObject* part) noexcept:
+    """Let the collector know a container, and all in it that were made before it was known that they must be.
+
+    One that it knows has nothing in it that it does not know. Depth is that of the value, which was checked.
+    """
+    cdef PyTypeObject* cls = Py_TYPE(<object> part)
+    cdef PyObject* key
+    cdef PyObject* value
+    cdef Py_ssize_t i = 0
+    if cls is not <PyTypeObject*> tuple and cls is not <PyTypeObject*> list and cls is not <PyTypeObject*> dict:
+        if cls is <PyTypeObject*> set and not PyObject_GC_IsTracked(<object> part):
+            PyObject_GC_Track(part)
+        return 0
+    if PyObject_GC_IsTracked(<object> part) or part is <PyObject*> ():
+        return 0
+    PyObject_GC_Track(part)
+    if cls is <PyTypeObject*> tuple:
+        for i in range(PyTuple_GET_SIZE(<object> part)):
+            track_whole(<PyObject*> PyTuple_GET_ITEM(<object> part, i))
+    elif cls is <PyTypeObject*> list:
+        for i in range(PyList_GET_SIZE(<object> part)):
+            track_whole(<PyObject*> PyList_GET_ITEM(<object> part, i))
+    else:
+        while PyDict_Next(<object> part, &i, &key, &value):
+            track_whole(key)
+            track_whole(value)
+    return 0
+
+
 # --- Short texts ---------------------------------------------------------------------------------------
-# The keys of dicts are few, short, and the same again and again. Their last ones are kept, at most N_KEPT of them.
+# The keys of dicts are few, short, and the same again and again, and so are names in values. The last ones are kept, at
+# most N_KEPT of them; all are ASCII.
 
 cdef enum:
     N_KEPT = 512
@@ -294,28 +355,63 @@ cdef enum:
 cdef PyObject* _kept[N_KEPT]
 
 
+cdef inline uint64_t eight(const unsigned char* data) noexcept:
+    cdef uint64_t number
+    memcpy(&number, data, 8)
+    return number
+
+
+cdef inline object ascii_text(const unsigned char* data, Py_ssize_t size):
+    """What is ASCII, and of at least two characters: of the shortest ones the interpreter keeps a single one."""
+    text = PyUnicode_New(size, 127)
+    memcpy(PyUnicode_1BYTE_DATA(text), data, size)
+    return text
+
+
+cdef inline PyObject** kept_place(const unsigned char* data, Py_ssize_t size) noexcept:
+    """Where a text of 2 to 31 bytes is kept, if it is."""
+    cdef uint64_t mixed = 0
+    if size >= 8:
+        mixed = eight(data) ^ eight(data + size - 8) * 0xFF51AFD7ED558CCDu
+        if size > 16:
+            mixed ^= (eight(data + 8) ^ eight(data + size - 16)) * 0xC4CEB9FE1A85EC53u
+    else:
+        memcpy(&mixed, data, size)
+    return &_kept[(mixed ^ mixed >> 32 ^ <uint64_t> size) * 0x9E3779B97F4A7C15u >> 55]
+
+
 cdef object short_text(const unsigned char* data, Py_ssize_t size):
     """The text of less than 32 bytes."""
-    cdef uint64_t first = 0
-    cdef Py_ssize_t kept_size
-    cdef const char* kept_data
-    cdef Span span
-    memcpy(&first, data, size if size < 8 else 8)
-    first = (first ^ size ^ <uint64_t> data[size - 1] << 40 if size else 0) * 0x9E3779B97F4A7C15u
-    cdef PyObject** kept = &_kept[first >> 55]
-    if kept[0] is not NULL:
-        kept_data = PyUnicode_AsUTF8AndSize(<object> kept[0], &kept_size)
-        if kept_size == size and memcmp(kept_data, data, size) == 0:
-            return <object> kept[0]
-    span.data = data
-    span.at = 0
-    span.end = size
-    text = read_text(&span, size, NULL)
-    cdef PyObject* old = kept[0]
+    cdef PyObject* old
+    cdef PyObject** kept
+    if size < 2:
+        return PyUnicode_DecodeUTF8(<const char*> data, size, NULL)
+    kept = kept_place(data, size)
+    old = kept[0]
+    if old is not NULL and PyUnicode_GET_LENGTH(<object> old) == size and (
+        memcmp(PyUnicode_1BYTE_DATA(<object> old), data, size) == 0
+    ):
+        return <object> old
+    if not is_ascii(data, size):
+        return PyUnicode_DecodeUTF8(<const char*> data, size, NULL)
+    text = ascii_text(data, size)
     Py_INCREF(text)
     kept[0] = <PyObject*> text
     Py_XDECREF(old)
     return text
+
+
+cdef int keep_text(object text) except -1:
+    cdef PyObject** kept
+    cdef PyObject* old
+    if type(text) is not str or not PyUnicode_IS_COMPACT_ASCII(text) or not 2 <= PyUnicode_GET_LENGTH(text) < 32:
+        return 0
+    kept = kept_place(<const unsigned char*> PyUnicode_1BYTE_DATA(text), PyUnicode_GET_LENGTH(text))
+    old = kept[0]
+    Py_INCREF(text)
+    kept[0] = <PyObject*> text
+    Py_XDECREF(old)
+    return 0
 
 
 # --- Numbers and short texts -----------------------------------------------------------------------------
@@ -327,14 +423,18 @@ cdef object NO_SCALAR = object()
 
 
 cdef object unpack_scalar(Source source, Py_ssize_t start, Py_ssize_t end):
-    cdef unsigned char tag
+    cdef const unsigned char* data = source.data + start
+    cdef Py_ssize_t size = end - start
     cdef Span span
     cdef Head head
-    if not 0 < end - start <= SHORT:
+    if not 0 < size <= SHORT:
         return NO_SCALAR
-    tag = source.data[start]
-    if tag < 0x80 or tag >= 0xE0 or 0xA0 <= tag < 0xC4 or 0xCB <= tag < 0xD4 or tag == 0xD9:
-        span = source.span(start, end)
+    if 0xA0 < data[0] < 0xC0 and size > 2 and is_simple(data, size):
+        return ascii_text(data + 1, size - 1)
+    if data[0] < 0x80 or data[0] >= 0xE0 or 0xA0 <= data[0] < 0xC4 or 0xCB <= data[0] < 0xD4 or data[0] == 0xD9:
+        span.data = source.data
+        span.at = start
+        span.end = end
         next_head(&span, &head)
         value = read_leaf(&span, &head)
         if span.at == end:
@@ -380,7 +480,9 @@ def unpack(data, Py_ssize_t start=0, end=None, db=None, Codecs codecs=None, name
         DecodeError: it is no stored value, or names a class or a codec that is not known.
     """
     cdef Source source = new_source(data, db, codecs, names, new_ids)
-    return unpack_value(source, start, source.size if end is None else end)
+    value = unpack_value(source, start, source.size if end is None else end)
+    track_whole(<PyObject*> value)
+    return value
 
 
 def check(data, Py_ssize_t start=0, end=None, db=None, Codecs codecs=None, names=(), new_ids=None):

@@ -51,16 +51,38 @@ cdef inline uint64_t big_endian(const unsigned char* data, int width) noexcept n
 cdef inline bint is_ascii(const unsigned char* data, Py_ssize_t size) noexcept nogil:
     """Whether these bytes are ASCII, and so UTF-8, whatever else they may be."""
     cdef uint64_t found = 0, eight
-    while size >= 8:
-        memcpy(&eight, data, 8)
-        found |= eight
-        data += 8
-        size -= 8
+    cdef Py_ssize_t at = 8
+    if size >= 8:
+        while at < size:
+            memcpy(&eight, data + at - 8, 8)
+            found |= eight
+            at += 8
+        memcpy(&eight, data + size - 8, 8)  # perhaps some of them once more
+        return not (found | eight) & 0x8080_8080_8080_8080u
     while size:
-        found |= data[0]
-        data += 1
         size -= 1
-    return not found & 0x8080_8080_8080_8080u
+        found |= data[size]
+    return not found & 0x80
+
+
+cdef inline bint is_simple(const unsigned char* data, Py_ssize_t size) noexcept nogil:
+    """Whether these bytes are one value of the simplest kinds: a short ASCII text, a number, None or a bool.
+
+    If not, they may still be any value, or none.
+    """
+    cdef unsigned char tag
+    if size <= 0:
+        return False
+    tag = data[0]
+    if 0xA0 <= tag < 0xC0:
+        return size == 1 + (tag & 31) and is_ascii(data + 1, size - 1)
+    if tag < 0x80 or tag >= 0xE0 or tag == 0xC0 or tag == 0xC2 or tag == 0xC3:
+        return size == 1
+    if 0xCC <= tag <= 0xD3:
+        return size == 1 + (1 << (tag & 3))
+    if tag == 0xD9:
+        return size >= 2 and size == 2 + <Py_ssize_t> data[1] and is_ascii(data + 2, size - 2)
+    return tag == 0xCB and size == 9
 
 
 cdef inline int expect(const Span* span, uint64_t size) except -1:

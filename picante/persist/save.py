@@ -87,7 +87,7 @@ async def save_file(
                 if progress is not None:
                     progress(dump.n_read, dump.n_expected)
                 await asyncio.sleep(0)
-        while dump.decide(BATCH):
+        while dump.decide(8 * BATCH):  # which is quicker by far
             if slices.is_over():
                 await asyncio.sleep(0)
         contents: list[list[bytes]] = []
@@ -96,7 +96,7 @@ async def save_file(
         for section in dump.sections:
             chunks: list[bytes] = []
             checksum = 0
-            while (chunk := dump.chunk(BATCH)) is not None:
+            while (chunk := dump.chunk(16 * BATCH)) is not None:
                 chunks.append(chunk)
                 checksum = zlib.crc32(chunk, checksum)
                 if slices.is_over():
