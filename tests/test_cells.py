@@ -436,6 +436,31 @@ async def test_the_note_names_the_query_where_it_arose_in_a_view_of_the_past_as_
     assert "below(None)" in note
 
 
+async def test_an_exception_that_refuses_to_be_changed_is_raised_as_it_is(world: World) -> None:
+    class Guarded(Exception):
+        def __setattr__(self, name: str, value: object) -> None:
+            raise RuntimeError(name)
+
+    class Hidden(Exception):
+        __traceback__ = property(lambda self: 1 / 0)  # type: ignore[assignment]
+
+    for error in (Guarded, Hidden):
+
+        @world.query
+        async def failing(db: Any, key: Any, error: Any = error) -> Any:
+            raise error
+
+        @world.query
+        async def passing(db: Any, key: Any, failing: Any = failing) -> Any:
+            return await failing.get(db, key)
+
+        for _ in range(2):
+            with pytest.raises(error):
+                await passing.get(world, 1)
+            with pytest.raises(error):
+                await passing.map(world, [1, 2])
+
+
 async def test_an_exception_object_that_is_raised_at_every_revision_keeps_one_note(
     world: World,
 ) -> None:
