@@ -1184,6 +1184,50 @@ def test_a_failure_lasts_until_it_is_handed_out_whatever_finalizers_do_meanwhile
         gc.enable()
 
 
+async def test_who_may_not_read_makes_no_cells(world: World) -> None:
+    _, read = reading(world)
+
+    @world.query
+    async def astray(db: Any, key: Any) -> Any:
+        for n in range(50):
+            with pytest.raises(ForeignDatabaseError):
+                await read.get(world, ("astray", n))
+
+    def count() -> int:
+        gc.collect()
+        return sum(type(each).__name__ == "Node" for each in gc.get_objects())
+
+    await read.get(world, 0)
+    snap = await taken(world)
+    before = count()
+    await astray.get(snap, 0)
+    snap.close()
+    for n in range(50):
+        with pytest.raises(SnapshotClosedError):
+            await read.get(snap, ("closed", n))
+    assert count() <= before + 2
+
+
+async def test_a_query_without_a_result_leaves_no_cell(world: World) -> None:
+    _, read = reading(world)
+
+    @world.query
+    async def without(db: Any, key: Any) -> Any:
+        raise RecursionError
+
+    def count() -> int:
+        gc.collect()
+        return sum(type(each).__name__ == "Node" for each in gc.get_objects())
+
+    await read.get(world, 0)
+    before = count()
+    for n in range(50):
+        with pytest.raises(RecursionError):
+            await without.get(world, n)
+    await read.get(world, 1)
+    assert count() <= before + 3
+
+
 # -- the graph and the events
 
 

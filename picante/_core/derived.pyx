@@ -38,7 +38,7 @@ from picante._core.outcome cimport Outcome, is_unknown, name_at, outcome_at
 from picante._core.raised cimport Raised, raised_by
 from picante._core.packed cimport opened, unpack_node
 from picante._core.states import Poisoned, Ready, Running, Touch, Vacant
-from picante._core.store cimport Store, View
+from picante._core.store cimport Store, View, may_be_idle
 
 
 @cython.final
@@ -268,15 +268,19 @@ cdef class Fetch:
         cdef DerivedIngredient ingredient = self.ingredient
         cdef Runtime runtime
         cdef Frame frame
-        cdef Node node
+        cdef Node node = None
         cdef View view
         cdef Outcome outcome
         global _probed
         self.state = ENDED
+        if _probed != NULL:
+            node = <Node> _probed
+            _probed = NULL
         runtime = runtime_of(ingredient, self.db)
         frame = current_frame()
-        node = ensure_node(ingredient.table, self.key) if _probed == NULL else <Node> _probed
-        _probed = NULL
+        if node is None:
+            view_for(ingredient, runtime, frame)  # first: who may not read makes no cell
+            node = ensure_node(ingredient.table, self.key)
         if node.flags & (PACKED | UNVISITED):
             prepare(runtime.store, node)
         view = view_for(ingredient, runtime, frame)  # last: encoding a key may run anything
@@ -307,7 +311,12 @@ cdef class Fetch:
         )
         self.driver.walk.by_name = self.touches
         self.state = DRIVEN
-        return self.go_on(None, None, result)
+        try:
+            return self.go_on(None, None, result)
+        except BaseException:
+            if may_be_idle(node):  # the driver has let go of it, but could not forget it, for it is held here
+                ingredient.store.idle.append(node)
+            raise
 
     cdef PySendResult go_on(self, object sent, object thrown, PyObject **result) except PYGEN_ERROR:
         cdef Driver driver = self.driver
