@@ -23,7 +23,7 @@ from picante._core.drivers cimport take_driver
 from picante._core.errors import QueryPoisonedError
 from picante._core.evict cimport checked_limit, new_limits, recount
 from picante._core.failure cimport take_failure
-from picante._core.frame cimport current_frame, frame_var, n_running, number_of, record
+from picante._core.frame cimport current_frame, frame_var, n_running, number_of, record, running_since
 from picante._core.ingredient cimport describe, init_ingredient, picante_referent, runtime_of, view_for
 from picante._core.key cimport Key, is_plain_key, new_dep
 from picante._core.key cimport revision as new_revision
@@ -174,19 +174,13 @@ cdef class DerivedIngredient(Ingredient):
     def cell_state(self, key):
         """The state of the cell of `key`, the latest one: Vacant, Running, Ready or Poisoned (r[cell.states])."""
         cdef Node node = None
-        cdef Frame frame
         cdef uint64_t verified_at
         if self.table is not None:
             node = find_node(self.table, key)
         if node is None:
             Key.encode(key)  # refuse what cannot be a key here as well
             return Vacant()
-        frame = node.running
-        started_at = None
-        while frame is not None:
-            if not frame.abandoned and (started_at is None or frame.view.revision > started_at):
-                started_at = frame.view.revision
-            frame = frame.sibling
+        started_at = running_since(node)
         if started_at is not None:
             return Running(Revision(started_at))
         if node.flags & PACKED:

@@ -97,6 +97,7 @@ cdef str OUTSIDE  # the part of a cell that stands for what its query reads outs
 cdef int read_outside(Frame frame) except -1
 
 cdef Frame frame_at(Node node, View view)
+cdef object running_since(Node node)
 cdef bint begin_frame(Frame frame) except -1
 cdef dict end_frame(Frame frame)
 cdef dict abandon_frame(Frame frame)

@@ -66,6 +66,17 @@ cdef Frame frame_at(Node node, View view):
     return frame
 
 
+cdef object running_since(Node node):
+    """The latest revision as of which `node` is being computed, or None."""
+    cdef Frame frame = node.running
+    since = None
+    while frame is not None:
+        if not frame.abandoned and (since is None or frame.view.revision > since):
+            since = frame.view.revision
+        frame = frame.sibling
+    return since
+
+
 cdef bint begin_frame(Frame frame) except -1:
     """Let `frame` be the one that computes its node; False if there is another one for its view by now."""
     global n_running
