@@ -1185,13 +1185,16 @@ def test_a_failure_lasts_until_it_is_handed_out_whatever_finalizers_do_meanwhile
 
 
 async def test_who_may_not_read_makes_no_cells(world: World) -> None:
-    _, read = reading(world)
+    text, read = reading(world)
 
     @world.query
     async def astray(db: Any, key: Any) -> Any:
         for n in range(50):
             with pytest.raises(ForeignDatabaseError):
                 await read.get(world, ("astray", n))
+            for ask in (text.get, text.require, text.contains):
+                with pytest.raises(ForeignDatabaseError):
+                    ask(world, ("astray", n))
 
     def count() -> int:
         gc.collect()

@@ -162,6 +162,8 @@ cdef class InputIngredient(Ingredient):
         cdef Frame frame = current_frame()
         cdef Node slot
         if frame is not None:
+            if frame.runtime is not runtime:
+                view_for(self, runtime, frame)  # who may not read makes no slot
             slot = self.slot(key)  # may run anything, and the query may end meanwhile
             if (
                 frame.runtime is runtime and slot.valid_since <= frame.view.revision and not slot.flags & PACKED
@@ -352,6 +354,8 @@ cdef class InputIngredient(Ingredient):
     cdef tuple found(self, Runtime runtime, key):
         """The same with a value that may be packed."""
         cdef Frame frame = current_frame()
+        if frame is not None:
+            view_for(self, runtime, frame)  # who may not read makes no slot
         # The view comes last: encoding a key may run anything.
         cdef Node slot = find_node(self.table, key) if frame is None else self.slot(key)
         cdef View view = view_for(self, runtime, frame)
