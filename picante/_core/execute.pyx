@@ -32,7 +32,9 @@ from picante._core.frame cimport (
     abandon_frame, add_waiter, begin_frame, end_frame, find_cycle, frame_at, number_of, remove_waiter, running_loop,
     stands_still, tell_abort, tell_begin, tell_end, tell_pause, tell_resume, tell_return, wake, watch,
 )
-from picante._core.hop cimport cancel_soon, error_of, keep_task, picante_depth, picante_stack_is_low, was_cancelled
+from picante._core.hop cimport (
+    cancel_soon, error_of, keep_task, picante_enter_step, picante_leave_step, picante_stack_is_low, was_cancelled,
+)
 from picante._core.hop import end_hop
 from picante._core.inflight cimport cancel_entry, finish_entry
 from picante._core.ingredient cimport Ingredient, cycle_error, describe, ingredient_of
@@ -50,8 +52,6 @@ from picante._core.store cimport enter_view, leave_view, may_be_idle, sweep
 from picante._core.verify cimport DONE, EXECUTE, GROUP, WAIT, Step, begin_walk, last_node, new_walk
 
 cdef extern from *:
-    int Py_EnterRecursiveCall(const char *where) noexcept
-    void Py_LeaveRecursiveCall() noexcept
     PySendResult PyIter_Send(object iterator, object sent, PyObject **result) noexcept
 
 
@@ -142,24 +142,21 @@ cdef class Driver:
     cdef PySendResult step_inner(self, object sent, object thrown, PyObject **result) noexcept:
         """One step of what is awaited; a query's within its own context."""
         cdef PySendResult status
-        global picante_depth
         inner = self.inner
         context = self.frame.context if self.frame is not None else None
         if self.store.observer is not None:
             tell_resume(self.store.observer, self.frame)
-        if Py_EnterRecursiveCall(b" while computing a query"):
+        if not picante_enter_step():
             return PYGEN_ERROR  # a hop would help, but there is no event loop to hop in
         if context is not None:
             PyContext_Enter(context)
-        picante_depth += 1
         if thrown is None:
             status = PyIter_Send(inner, sent, result)
         else:
             status = picante_throw(inner, thrown, result)
-        picante_depth -= 1
         if context is not None:
             PyContext_Exit(context)
-        Py_LeaveRecursiveCall()
+        picante_leave_step()
         return status
 
     cdef int begin(self, Node node) except -1:
