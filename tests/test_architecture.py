@@ -50,7 +50,6 @@ ORDER = (
     "packed",
     "evict",
     "frame",
-    "contexts",
     "change",
     "recorder",
     "graph",

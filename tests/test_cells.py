@@ -1280,7 +1280,7 @@ async def test_what_a_query_sets_in_its_context_is_not_there_for_the_next(world:
         if key % 3 == 2:
             await asyncio.create_task(asyncio.sleep(0))
 
-    for key in range(20):  # long enough for contexts to be used again
+    for key in range(20):  # long enough for whatever is used again
         await setting.get(world, key)
     var.set("outside")
     await setting.get(world, 20)
@@ -1319,11 +1319,58 @@ async def test_who_has_outlived_a_query_reads_outside_of_all_later_ones(
         go.set()
         await gone.wait()
 
-    for key in range(20):  # long enough for contexts to be used again
+    for key in range(20):  # long enough for whatever is used again
         await nothing.get(world, key)
     await leaves_a_task.get(world, None)
     await leaves_a_context.get(world, None)
     await deadline(later.get(world, None))
+    assert [dep.key.decode() for dep in later.cell_state(None).deps] == ["own"]
+
+
+async def test_a_copy_of_a_context_with_variables_of_its_own_is_outside_when_its_query_has_ended(
+    world: World,
+) -> None:
+    # r[frame.task-local]
+    text = world.input()
+    contexts: list[contextvars.Context] = []
+    variables: list[contextvars.ContextVar[Any]] = []
+
+    def place(var: contextvars.ContextVar[Any]) -> int:
+        """Where the tree that a context is has a variable: those of one place share a node."""
+        return (hash(var) ^ hash(var) >> 32) & 31
+
+    def new_variable(beside: contextvars.ContextVar[Any], *, shares: bool) -> Any:
+        while True:
+            var = contextvars.ContextVar[Any](f"variable {len(variables)}")
+            variables.append(var)  # else the next one would be made in its place
+            if (place(var) == place(beside)) is shares:
+                return var
+
+    @world.query
+    def names_of_variables(db: Any, key: None) -> Any:
+        return {var.name: var for var in contextvars.copy_context()}
+
+    @world.query
+    def nothing(db: Any, key: int) -> None:
+        pass
+
+    @world.query
+    def leaves_a_context(db: Any, key: None) -> None:
+        contexts.append(contextvars.copy_context())
+        contexts[0].run(other.set, "other")
+
+    @world.query
+    def later(db: Any, key: None) -> None:
+        text.get(db, "own")
+        contexts[0].run(text.get, db, "copy")
+
+    of_query = (await names_of_variables.get(world, None))["picante_frame"]
+    new_variable(of_query, shares=True).set("outside")
+    other = new_variable(of_query, shares=False)
+    for key in range(20):  # long enough for whatever is used again
+        await nothing.get(world, key)
+    await leaves_a_context.get(world, None)
+    await later.get(world, None)
     assert [dep.key.decode() for dep in later.cell_state(None).deps] == ["own"]
 
 

@@ -47,7 +47,6 @@ A module may import and ``cimport`` only what stands above it:
 ``packed``      loaded values that are not decoded yet
 ``evict``       bounded memory: which memos go, and what is left of them
 ``frame``       the running query: what it has read, whom it waits for, cycles
-``contexts``    the contexts in which computations run, which are used again
 ``change``      how a change of an input takes effect
 ``recorder``    committed changes, for who must see every one of them
 ``graph``       the graph as it is looked at from outside

@@ -18,7 +18,6 @@ from libc.stdint cimport uint32_t, uint64_t
 from picante._core.equality cimport outcomes_equal
 from picante._core.evict cimport count_memo, make_room, size_of
 from picante._core.failure cimport new_failure
-from picante._core.frame cimport picante_shorten
 from picante._core.ingredient cimport Ingredient
 from picante._core.node cimport (
     AFRESH, EVICTED, FAILED, MARKED, NAMED, NO_OUTCOME, NOWHERE, PART, UNLINKED, VALUE, Edge, Table, Version,
@@ -250,11 +249,7 @@ cdef int release_reads(Store store, Frame frame) except -1:
             store.idle.append(node)
     if may_be_idle(frame.node):
         store.idle.append(frame.node)
-    if frame.capacity > 8:
-        frame.nodes = None
-    else:
-        picante_shorten(frame.nodes, 0)  # for `retire_frame`
-    frame.node = None
+    frame.nodes = frame.node = None
     if frame.raised is not None:
         for raised in list(frame.raised):
             restore_traceback(raised)

@@ -17,7 +17,7 @@ next computation *hops*: it runs as a task of its own, on an empty stack, and it
 cimport cython
 from functools import partial
 
-from cpython.contextvars cimport PyContext_Enter, PyContext_Exit
+from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit, PyContextVar_Set
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 
 from picante._core.adopt cimport adopt
@@ -26,10 +26,9 @@ from picante._core.awaitable cimport (
     picante_forbid_new, picante_set_slots, picante_throw, stop_with, take_raised, thrown_exception,
 )
 from picante._core.commit cimport commit, release_reads
-from picante._core.contexts cimport new_frame, retire_frame
 from picante._core.failure cimport NO_RESULTS, failure_of, one_shot_error, take_failure
 from picante._core.frame cimport (
-    abandon_frame, add_waiter, begin_frame, end_frame, find_cycle, frame_at, number_of, remove_waiter, running_loop,
+    abandon_frame, add_waiter, begin_frame, end_frame, find_cycle, frame_at, frame_var, number_of, remove_waiter, running_loop,
     stands_still, tell_abort, tell_begin, tell_end, tell_pause, tell_resume, tell_return, wake, watch,
 )
 from picante._core.hop cimport (
@@ -173,15 +172,15 @@ cdef class Driver:
             loop = running_loop()
             if loop is not None:
                 return self.hop(node, loop, False)
-        frame = new_frame()
+        frame = Frame.__new__(Frame)
         frame.node = node
         frame.ingredient = ingredient
         frame.view = self.view
         frame.runtime = self.runtime
         frame.parent = self.outer
         frame.path = self.walk.path
+        frame.context = PyContext_CopyCurrent()
         if not begin_frame(frame):
-            frame.context = frame.variables = None  # which refer to the frame
             self.walk.interruptions += 1
             return 0
         self.frame = frame
@@ -191,12 +190,12 @@ cdef class Driver:
             flush(self.store.observer)
         PyContext_Enter(frame.context)
         try:
+            PyContextVar_Set(frame_var, frame)
             value = ingredient.compute(self.db, node.key)
         except BaseException as raised:
             error = raised
         finally:
             PyContext_Exit(frame.context)
-            frame = None  # a frame that nobody else refers to can be used again
         if error is not None:
             return self.fail_step(error)
         if not is_awaitable(value):
@@ -351,7 +350,6 @@ cdef class Driver:
         result = outcome_to_hand_over(self.store, node, self.view, False)
         if self.store.observer is not None:
             tell_end(self.store.observer, frame, outcome, is_new, value)
-        context, variables = frame.context, frame.variables
         waiters = end_frame(frame)
         self.frame = None
         self.result = result if node is self.node else None
@@ -371,7 +369,7 @@ cdef class Driver:
             wake(waiters, result)
             if self.store.observer is not None:
                 flush(self.store.observer)
-        return retire_frame(frame, context, variables)
+        return 0
 
     # -- the end of the access
 

@@ -84,8 +84,7 @@ cdef bint begin_frame(Frame frame) except -1:
     try:
         if frame_at(frame.node, frame.view) is not None:
             return False
-        if frame.nodes is None:
-            frame.nodes = []
+        frame.nodes = []
         n_running += 1
         frame.sibling = frame.node.running
         track(frame.node)
@@ -115,7 +114,7 @@ cdef dict end_frame(Frame frame):
         before.sibling = frame.sibling
     frame.sibling = None
     # A task that outlives the query keeps its frame, which keeps nothing else. The context even refers to the frame.
-    frame.context = frame.variables = frame.path = frame.parent = frame.runtime = frame.view = None
+    frame.context = frame.path = frame.parent = frame.runtime = frame.view = None
     frame.loop = frame.ingredient = None
     waiters, frame.waiters = frame.waiters, None
     return waiters
