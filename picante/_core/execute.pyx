@@ -28,8 +28,8 @@ from picante._core.awaitable cimport (
 from picante._core.commit cimport commit, release_reads
 from picante._core.failure cimport NO_RESULTS, failure_of, one_shot_error, take_failure
 from picante._core.frame cimport (
-    abandon_frame, add_waiter, begin_frame, end_frame, find_cycle, frame_at, frame_var, number_of, remove_waiter, running_loop,
-    stands_still, tell_abort, tell_begin, tell_end, tell_pause, tell_resume, tell_return, wake, watch,
+    abandon_frame, add_waiter, begin_frame, end_frame, find_cycle, frame_at, frame_var, number_of, remove_waiter,
+    running_loop, stands_still, tell_abort, tell_begin, tell_end, tell_pause, tell_resume, tell_return, wake, watch,
 )
 from picante._core.hop cimport (
     cancel_soon, error_of, keep_task, picante_enter_step, picante_leave_step, picante_stack_is_low, was_cancelled,
