@@ -1581,6 +1581,49 @@ async def test_what_read_a_memo_that_does_not_decode_is_not_cut_off(
     assert await b.use.get(b, "k") == 3
 
 
+async def test_what_was_looked_at_before_it_did_not_decode_is_looked_at_again(
+    path: Path, moody: Any, deadline: Any
+) -> None:
+    class Both(Moods):
+        def __init__(self) -> None:
+            super().__init__()
+            self.more = 0
+            self.reached, self.gate = asyncio.Event(), asyncio.Event()
+
+            async def make(db: Any, key: Any) -> Any:
+                return Moody(self.inputs.get(db, key) + self.more)
+
+            async def slow(db: Any, key: Any) -> Any:
+                self.inputs.get(db, key)
+                self.reached.set()
+                await self.gate.wait()
+
+            async def both(db: Any, key: None) -> Any:
+                made = await self.by_kind[2].get(db, "k")
+                await self.by_kind[3].get(db, "l")
+                return made.n
+
+            for kind, compute in enumerate((make, slow, both), 2):
+                name = compute.__name__
+                self.by_kind[kind] = DerivedIngredient(kind, name, compute, version="1")
+
+    a, b = Both(), Both()
+    a.inputs.set(a, "k", 1)
+    a.gate.set()
+    assert await a.by_kind[4].get(a, None) == 1
+    await a.save(path)
+    assert await b.load(path)
+    b.inputs.set(b, "l", 1)
+    task = asyncio.create_task(b.by_kind[4].get(b, None))
+    await deadline(b.reached.wait())
+    moody()
+    b.more = 1  # it stands for what made the codec refuse the value
+    assert await b.by_kind[2].get(b, "k") == Moody(2)
+    b.gate.set()
+    assert await deadline(task) == 2
+    assert await b.by_kind[4].get(b, None) == 2
+
+
 async def test_an_early_cutoff_against_what_does_not_decode_is_none(path: Path, moody: Any) -> None:
     b = await moods(path)
     b.make.invalidate(b, "k")

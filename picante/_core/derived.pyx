@@ -348,7 +348,7 @@ cdef class Fetch:
 cdef int prepare(Store store, Node node) except -1:
     """Somebody asks for `node`: decode what was loaded, and note that it is of use."""
     if node.flags & PACKED:
-        unpack_node(node, store.present.revision)
+        unpack_node(store, node)
         recount(store, node)
     node.flags &= ~UNVISITED
     return 0

@@ -210,7 +210,7 @@ cdef class InputIngredient(Ingredient):
             if runtime.view is None and not n_open and self.store.observer is None:
                 slot = find_node(self.table, key)
                 if slot is not None and slot.flags & PACKED:
-                    unpack_node(slot, self.store.present.revision)
+                    unpack_node(self.store, slot)
                 if slot is not None and slot.flags & (VALUE | PACKED) == VALUE:
                     return <object> PyTuple_GET_ITEM(slot.value, position)
             found = self.read(runtime, key)

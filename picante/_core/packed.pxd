@@ -1,9 +1,9 @@
 """Loaded values that are not decoded yet."""
 
 cimport cython
-from libc.stdint cimport uint64_t
 
 from picante._core.node cimport Node
+from picante._core.store cimport Store
 from picante._core.stored cimport Origin
 
 
@@ -20,7 +20,7 @@ cdef class Packed:
 
 
 cdef Packed new_packed(Origin origin, Py_ssize_t start, Py_ssize_t end)
-cdef int unpack_node(Node node, uint64_t revision) except -1
+cdef int unpack_node(Store store, Node node) except -1
 
 
 cdef object UNREADABLE

@@ -7,7 +7,8 @@ the general one. Decoding may run the code of a user's codec; so it happens wher
 cimport cython
 
 from picante._core.errors import DecodeError
-from picante._core.node cimport PACKED, Table, begin_transition, end_transition, mark_dependents, release_slot, track
+from picante._core.node cimport PACKED, Table, begin_transition, end_transition, release_slot, track
+from picante._core.store cimport mark_from
 from picante._core.stored cimport Source
 from picante._core.unpack cimport keep_text, unpack_value
 
@@ -49,8 +50,8 @@ cdef Packed new_packed(Origin origin, Py_ssize_t start, Py_ssize_t end):
     return packed
 
 
-cdef int unpack_node(Node node, uint64_t revision) except -1:
-    """Decode the value of `node`, which is flagged PACKED; `revision` is the present one.
+cdef int unpack_node(Store store, Node node) except -1:
+    """Decode the value of `node`, which is flagged PACKED.
 
     What cannot be decoded after all (a codec refuses it, a class has changed) is no memo: the query runs again, and
     what depends on it is verified. An input has nothing to fall back on.
@@ -70,10 +71,8 @@ cdef int unpack_node(Node node, uint64_t revision) except -1:
             release_slot(node)
             node.flags = 0
             node.value = None
-            all_marked = mark_dependents(node, revision)
+            mark_from(store, node, store.present.revision)  # walks that stand behind it look at it once more
             end_transition(collecting)
-            if not all_marked:
-                raise MemoryError
         return 0
     if node.value is packed:
         if not (<Packed> packed).is_plain:
