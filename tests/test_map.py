@@ -126,6 +126,31 @@ async def test_a_cancelled_map_leaves_nothing_behind(db: Db, deadline: Any) -> N
     assert await gated.query.map(db, [1, 2]) == [2, 4]
 
 
+async def test_members_may_fail_after_their_map_was_cancelled_once_more(
+    db: Db, deadline: Any
+) -> None:
+    gate = asyncio.get_running_loop().create_future()
+
+    async def compute(db: Any, key: int) -> None:
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            await gate
+            raise ValueError(key)
+
+    query = DerivedIngredient[Any, Any](1, "query", compute)
+    problems: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: problems.append(context))
+    task = asyncio.create_task(query.map(db, [1, 2, 3], limit=2))
+    for _ in range(2):
+        await settle()
+        task.cancel()
+    await deadline(asyncio.wait([task]))
+    gate.set_result(None)
+    await settle()
+    assert problems == []
+
+
 @pytest.mark.parametrize("max_memos", [None, 1])
 @pytest.mark.parametrize("answer", ["is cancelled", "fails", "gives a value"])
 async def test_a_map_whose_coroutine_is_closed_leaves_nothing_behind(

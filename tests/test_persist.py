@@ -1581,6 +1581,13 @@ async def test_what_read_a_memo_that_does_not_decode_is_not_cut_off(
     assert await b.use.get(b, "k") == 3
 
 
+async def test_a_map_makes_anew_what_does_not_decode(path: Path, moody: Any) -> None:
+    b = await moods(path)
+    moody()
+    assert await b.make.map(b, ["k"]) == [Moody(1)]
+    assert b.forget() == [("make", "k")]
+
+
 async def test_what_was_looked_at_before_it_did_not_decode_is_looked_at_again(
     path: Path, moody: Any, deadline: Any
 ) -> None:

@@ -11,16 +11,17 @@ from cpython.ref cimport PyObject
 
 from picante._core.awaitable cimport raise_again
 from picante._core.drivers cimport take_driver
+from picante._core.evict cimport recount
 from picante._core.execute cimport Driver
 from picante._core.failure cimport take_failure
 from picante._core.frame cimport current_frame, number_of, record
 from picante._core.hop cimport cancel_soon, error_of
 from picante._core.ingredient cimport runtime_of, view_for
-from picante._core.node cimport FAILED, NO_OUTCOME, UNVISITED, Failure, Node, Version, ensure_node
+from picante._core.node cimport FAILED, NO_OUTCOME, PACKED, UNVISITED, Failure, Node, Version, ensure_node
 from picante._core.observe cimport BY_MAP, HIT, flush, tell
 from picante._core.outcome cimport Outcome, open_version, outcome_at, outcome_of
 from picante._core.raised cimport Raised
-from picante._core.packed cimport opened
+from picante._core.packed cimport opened, unpack_node
 from picante._core.store cimport Store, enter_view, leave_view, may_be_idle, sweep
 
 
@@ -39,10 +40,14 @@ cdef class Members:
         self.nodes = nodes
         try:
             for key in keys:  # may run user code, as making nodes may, so the view comes after
-                nodes.append(ensure_node(self.ingredient.table, key))
+                node = ensure_node(self.ingredient.table, key)
+                nodes.append(node)
+                if node.flags & PACKED:
+                    unpack_node(self.runtime.store, node)
+                    recount(self.runtime.store, node)
             self.view = view_for(self.ingredient, self.runtime, self.frame)
         except BaseException:
-            nodes = None
+            nodes = node = None
             self.give_up()
             raise
         enter_view(self.view)
@@ -136,7 +141,8 @@ cdef class Members:
         for node in self.nodes:
             if may_be_idle(node):
                 store.idle.append(node)
-        self.nodes = self.waiting = node = None
+        self.nodes = node = None
+        self.waiting = []  # tasks that end later on may still clear it
         sweep(store)
         return 0
 
