@@ -704,6 +704,17 @@ async def test_a_file_is_not_larger_than_it_may_be(path: Path, limit: int, caplo
         assert await b.double.get(b, key) == (50 if key in b.text.keys(b) else None)
 
 
+async def test_an_interned_value_for_which_there_is_no_room_is_left_out(path: Path) -> None:
+    # r[persist.save-options]
+    a = Small()
+    ids = [a.words.intern(value) for value in ("small", "large" * 2000, "behind it")]
+    await a.save(path, max_bytes=5000)
+    assert path.stat().st_size <= 5000
+    b = await loaded(path)
+    assert b.words.get(b, ids[0]) == "small"
+    assert len(b.words) == 1
+
+
 async def test_memos_are_left_out_before_inputs(path: Path) -> None:
     a = Small()
     for i in range(200):

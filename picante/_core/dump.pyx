@@ -43,7 +43,6 @@ cdef Py_ssize_t ANY_ID = <Py_ssize_t> 1 << 32  # there are no more than these
 cdef enum:
     MAX_REPORTED = 20
     CHUNK = 1 << 16  # bytes from which on a chunk is large enough
-    PER_ID = 3  # what a record of an interned value takes besides it, in bytes
 
 
 @cython.final
@@ -208,15 +207,16 @@ cdef class Dump:
         return 0
 
     cdef int read_interned(self, Section section, value) except -1:
-        cdef Py_ssize_t before = self.n_records, size = self.packed.size
-        if (self.max_records is None or section.n_ids < self.max_records) and (
-            self.max_bytes is None or self.size_of_interned + PER_ID * (section.n_ids + 1) < self.room_for_records()
-        ):
+        cdef Py_ssize_t before = self.n_records, packed = self.packed.size, size = self.size_of_interned
+        if self.max_records is None or section.n_ids < self.max_records:
             self.add(section, None, None, value, True)
         if self.n_records > before:
-            section.n_ids += 1
-            self.size_of_interned += self.packed.size - size
-            return 0
+            size += record_size(&self.records[before], NULL, 0)
+            if self.max_bytes is None or size <= self.room_for_records():
+                section.n_ids += 1
+                self.size_of_interned = size
+                return 0
+        self.n_records, self.packed.size = before, packed
         # Ids are positions, so from here on there is none. Values that were packed before may hold some of them.
         section.is_cut = True
         section.limit = section.n_ids
