@@ -74,7 +74,8 @@ cdef class Batch:
             if kind is None:
                 self.committed = Revision(self.commit())
         finally:
-            self.runtime.store.idle += self.writes  # slots may have been made for nothing
+            slots = list(self.writes)  # first: making objects may run finalizers, and those may replace the list
+            self.runtime.store.idle.extend(slots)  # they may have been made for nothing
             self.writes = None
             sweep(self.runtime.store)
         return None
