@@ -45,6 +45,8 @@ PROMISES: tuple[tuple[str, tuple[str, ...]], ...] = (
             "recompute_among_large",
             "verify_among",
             "verify_among_large",
+            "save_large",
+            "load_large",
         ),
     ),
 )

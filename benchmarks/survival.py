@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import atexit
+import functools
 import pickle
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from .harness import Burst, Contestant, Figure, Reading, Timed, awaits, empty, o
 
 N = 100_000  # records of each kind in a cache
 HITS = 1_000
+LARGE = (10_000, 1_000_000)  # records in a small and in a big cache
+FLAT_LARGE = [Figure("cells_1000000", "cells_10000", 2)]
 
 
 @scenario(*SIZES, figures=FLAT)
@@ -52,10 +55,18 @@ async def hit_in_a_snapshot() -> Mapping[str, Contestant]:
     }
 
 
+@functools.cache
+def _folder() -> Path:
+    """Where caches stand: it goes when the process ends."""
+    folder = tempfile.TemporaryDirectory(prefix="picante-bench-")
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
+
+
 class Cache(Database):
     """As many inputs as memos, of the size that people have."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "") -> None:
         super().__init__()
         text = self.text
 
@@ -64,11 +75,11 @@ class Cache(Database):
             return (key, len(found), [found, 1.5, key], {"text": found})
 
         self.summary = self.query(summarise)
-        self.path = Path(tempfile.gettempdir(), f"picante-bench-{os.getpid()}.cache")
+        self.name = name
+        self.path = _folder() / f"bench{name}.cache"
 
-    async def fill(self) -> list[Any]:
+    async def fill(self, keys: list[str]) -> list[Any]:
         """Set and compute everything; the records, for who stores them in another way."""
-        keys = names(N)
         for i, key in enumerate(keys):
             self.text.set(self, key, f"the text number {i}")
         memos = [await self.summary.get(self, key) for key in keys]
@@ -93,9 +104,9 @@ class Cache(Database):
             await self.summary.get(self, key)
 
 
-def _timed(burst: Burst) -> Timed:
+def _timed(burst: Burst, records: int = 2 * N) -> Timed:
     """For each record, with what is done in other threads."""
-    return Timed(burst, 2 * N, clock=time.process_time_ns)
+    return Timed(burst, records, clock=time.process_time_ns)
 
 
 async def _round_trip(records: list[Any], db: Cache) -> tuple[Burst, Burst]:
@@ -117,7 +128,7 @@ async def _round_trip(records: list[Any], db: Cache) -> tuple[Burst, Burst]:
 async def save_and_load() -> Mapping[str, Contestant]:
     """Saving and loading a cache, every value decoded, for each of its records; pickle: the bare records."""
     db = Cache()
-    records = await db.fill()
+    records = await db.fill(names(N))
     picante, plain = await _round_trip(records, db)
     return {"picante": _timed(picante), "pickle": _timed(plain)}
 
@@ -126,7 +137,7 @@ async def save_and_load() -> Mapping[str, Contestant]:
 async def save() -> Mapping[str, Contestant]:
     """Saving a cache, for each of its records; pickle: the bare records."""
     db = Cache()
-    records = await db.fill()
+    records = await db.fill(names(N))
 
     async def plain() -> None:
         pickle.dumps(records, 5)
@@ -139,7 +150,7 @@ async def load() -> Mapping[str, Contestant]:
     """Loading a cache, every value decoded, for each of its records; pickle: the bare records."""
     db = Cache()
     keys = names(N)
-    stored = pickle.dumps(await db.fill(), 5)
+    stored = pickle.dumps(await db.fill(keys), 5)
     await db.save()
 
     async def picante() -> None:
@@ -157,7 +168,7 @@ async def load() -> Mapping[str, Contestant]:
 async def load_only() -> Mapping[str, Contestant]:
     """Loading a cache without looking at a value, for each of its records; pickle has to make all of them."""
     db = Cache()
-    stored = pickle.dumps(await db.fill(), 5)
+    stored = pickle.dumps(await db.fill(names(N)), 5)
     await db.save()
 
     async def picante() -> None:
@@ -167,6 +178,36 @@ async def load_only() -> Mapping[str, Contestant]:
         pickle.loads(stored)
 
     return {"picante": _timed(own(picante)), "pickle": _timed(own(plain))}
+
+
+async def _caches() -> AsyncIterator[tuple[int, Cache]]:
+    for size in LARGE:
+        db = Cache(f"-{size}")
+        await db.fill(names(size // 2))
+        await db.save()
+        yield size, db
+
+
+@scenario(*(f"cells_{size}" for size in LARGE), figures=FLAT_LARGE, rounds=8, large=True)
+async def save_large() -> Mapping[str, Contestant]:
+    """Saving a small and a big cache, for each of its records."""
+    return {f"cells_{size}": _timed(db.save, size) async for size, db in _caches()}
+
+
+@scenario(*(f"cells_{size}" for size in LARGE), figures=FLAT_LARGE, rounds=8, large=True)
+async def load_large() -> Mapping[str, Contestant]:
+    """Loading a small and a big cache, every value decoded, for each of its records."""
+    contestants: dict[str, Contestant] = {}
+    async for size, db in _caches():
+        keys, name = names(size // 2), db.name
+
+        async def burst(keys: list[str] = keys, name: str = name) -> None:
+            other = Cache(name)
+            await other.load()
+            await other.read_all(keys)
+
+        contestants[f"cells_{size}"] = _timed(own(burst), size)
+    return contestants
 
 
 @scenario("picante", "pickle", figures=[Figure("picante", "pickle")], rounds=20)
@@ -207,7 +248,7 @@ async def log_append() -> Mapping[str, Contestant]:
 async def save_longest_block() -> Mapping[str, Contestant]:
     """How long a save keeps the event loop from others, at most."""
     db = Cache()
-    await db.fill()
+    await db.fill(names(N))
 
     class Longest(Reading):
         async def sample(self) -> float:
