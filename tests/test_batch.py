@@ -218,6 +218,11 @@ def test_a_record_is_a_tuple_of_its_fields(db: Db, files: Any) -> None:
     assert files.set_fields(db, "a", {1: 2}) == 2
     assert files.set_fields(db, "a", {1: 2}) == 2
     assert files.get(db, "a") == ("x", 2)
+    assert files.set_fields(db, "a", {"content": "y", 1: 3}) == 3
+    assert files.get(db, "a") == ("y", 3)
+    with pytest.raises(KeyError, match="no field 'owner', but content, mode"):
+        files.set_fields(db, "a", {"content": "z", "owner": 1})
+    assert files.get(db, "a") == ("y", 3)
     for wrong in ("x", ("x",), ["x", 1]):
         with pytest.raises(TypeError, match="content, mode"):
             files.set(db, "a", wrong)

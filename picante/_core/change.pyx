@@ -13,6 +13,7 @@ from picante._core.store cimport keep_current, mark_from
 
 
 @cython.final
+@cython.freelist(8)
 cdef class Write:
     pass
 

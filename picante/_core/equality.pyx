@@ -131,7 +131,7 @@ cdef inline bint same_double(double a, double b) noexcept:
 cdef bint walk(object a, object b, int nesting) except -1:
     """Compare two values of the same type that are no leaves."""
     cdef list stack = [a, b]  # pairs that wait
-    cdef dict seen = {}  # (id, id) -> the two: containers compared before, held so that no id is reused
+    cdef dict seen = None  # (id, id) -> the two: containers compared before, held so that no id is reused
     cdef Py_ssize_t height
     while stack:
         b = stack.pop()
@@ -141,6 +141,8 @@ cdef bint walk(object a, object b, int nesting) except -1:
             return False
         if PyList_GET_SIZE(stack) > height:
             pair = (PyLong_FromVoidPtr(<void*> a), PyLong_FromVoidPtr(<void*> b))
+            if seen is None:
+                seen = {}
             if pair in seen:
                 del stack[height:]
             else:

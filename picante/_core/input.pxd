@@ -16,8 +16,10 @@ cdef str PRESENCE  # the part of a record that stands for whether it is there
 @cython.final
 cdef class InputIngredient(Ingredient):
     cdef readonly tuple fields   # the names of the items, where values are records
+    cdef dict positions          # of the items, by name, and by position
 
-    cdef uint64_t write(self, Runtime runtime, key, uint32_t flags, value, dict fields) except? 0
+    cdef object position_of(self, field)
+    cdef uint64_t write(self, Runtime runtime, Node slot, uint32_t flags, value, dict fields) except? 0
     cdef object field_at(self, db, key, Py_ssize_t position)
     cdef Node slot(self, key)
     cdef Node part(self, Node slot, name)

@@ -60,6 +60,8 @@ cdef class InputIngredient(Ingredient):
         self.key_type = key_type
         self.value_type = value_type
         self.fields = tuple(fields)
+        self.positions = {name: position for position, name in enumerate(self.fields)}
+        self.positions.update({position: position for position in range(len(self.fields))})
 
     cdef int adopt(self, Store store) except -1:
         cdef Node members = Node(), node
@@ -102,22 +104,37 @@ cdef class InputIngredient(Ingredient):
         """
         if self.fields and (type(value) is not tuple or len(value) != len(self.fields)):
             raise TypeError(f"A record of {self.name} is a tuple of {len(self.fields)}: {', '.join(self.fields)}.")
-        return revision(self.write(runtime_of(self, db), key, VALUE, value, None))
+        cdef Runtime runtime = runtime_of(self, db)
+        runtime.check_writable()
+        return revision(self.write(runtime, self.slot(key), VALUE, value, None))
 
     def set_fields(self, db, key, fields):
-        """Set some fields of the record `key`, by position: `{1: "# hello"}`.
+        """Set some fields of the record `key`, by name or by position: `{"content": "# hello"}`, `{1: "# hello"}`.
 
         Raises:
             InputNotFoundError: there is no such record. In a batch others may remove it; then the batch raises.
+            IndexError: it has no field at this position.
+            KeyError: it has no field of this name.
         """
         cdef Runtime runtime = runtime_of(self, db)
+        cdef dict by_position = {}
+        cdef Node slot
         runtime.check_writable()
-        if self.value_now(find_node(self.table, key)) is None:
-            raise self.not_found(key)
-        for position in fields:
-            if not 0 <= position < len(self.fields):
-                raise IndexError(f"A record of {self.name} has {len(self.fields)} fields, and none at {position!r}.")
-        return revision(self.write(runtime, key, VALUE, None, dict(fields)))
+        for field, value in fields.items():
+            by_position[self.position_of(field)] = value
+        slot = find_node(self.table, key)
+        if slot is None or not slot.flags & VALUE or n_open:
+            if self.value_now(slot) is None:
+                raise self.not_found(key)
+        return revision(self.write(runtime, slot, VALUE, None, by_position))
+
+    cdef object position_of(self, field):
+        found = self.positions.get(field)
+        if found is not None:
+            return found
+        if isinstance(field, str):
+            raise KeyError(f"A record of {self.name} has no field {field!r}, but {', '.join(self.fields)}.")
+        raise IndexError(f"A record of {self.name} has {len(self.fields)} fields, and none at {field!r}.")
 
     def remove(self, db, key):
         """Remove the input `key`; whether there was one (r[input.remove]). Raises as `set` does."""
@@ -125,17 +142,16 @@ cdef class InputIngredient(Ingredient):
         runtime.check_writable()
         was_there = self.value_now(find_node(self.table, key)) is not None
         if was_there or n_open:  # a batch removes also what others set meanwhile
-            self.write(runtime, key, ABSENT, None, None)
+            self.write(runtime, self.slot(key), ABSENT, None, None)
         return was_there
 
-    cdef uint64_t write(self, Runtime runtime, key, uint32_t flags, value, dict fields) except? 0:
-        runtime.check_writable()
-        cdef Write write = Write()
+    cdef uint64_t write(self, Runtime runtime, Node slot, uint32_t flags, value, dict fields) except? 0:
+        cdef Write write = Write.__new__(Write)
         cdef Batch batch = current_batch(self.store)
         cdef uint64_t began = 0
         write.ingredient = self
         write.compare = compare_write
-        write.slot = self.slot(key)
+        write.slot = slot
         write.flags = flags
         write.value = value
         write.fields = fields

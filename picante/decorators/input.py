@@ -6,7 +6,7 @@ handle that users hold; what the record holds is an input under that handle. A s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import InitVar
 from typing import (
     TYPE_CHECKING,
@@ -162,19 +162,12 @@ class Input(Record, metaclass=RecordType, root=True):
             TypeError: there is no such field, or it is a key field.
         """
         cls = type(self)
-        names = cls._data_names
-        values = {}
-        for name, value in fields.items():
-            if name not in names:
-                if name in cls._key_names:
-                    raise TypeError(
-                        f"{label(cls)}.{name} is a key field, which never changes: "
-                        f"call `{usage(cls)}` for a record with another key."
-                    )
-                raise unknown_field(cls, name, names)
-            values[names.index(name)] = value
-        revision: Revision = cls._data.find(db).set_fields(db, self, values)
-        return revision
+        data: InputIngredient[Any, tuple[Any, ...]] = cls._data.find(db)
+        try:
+            return data.set_fields(db, self, fields)
+        except LookupError:
+            cls._check_names(fields)
+            raise
 
     def remove(self, db: HasRuntime) -> bool:
         """Remove the record; whether it was there. Its key fields can still be read."""
@@ -234,6 +227,18 @@ class Input(Record, metaclass=RecordType, root=True):
         return values[places[0]] if len(places) == 1 else tuple([values[i] for i in places])
 
     @classmethod
+    def _check_names(cls, fields: Iterable[str]) -> None:
+        """Refuse to set what is no field, or a key field."""
+        for name in fields:
+            if name in cls._key_names:
+                raise TypeError(
+                    f"{label(cls)}.{name} is a key field, which never changes: "
+                    f"call `{usage(cls)}` for a record with another key."
+                ) from None
+            if name not in cls._data_names:
+                raise unknown_field(cls, name, cls._data_names) from None
+
+    @classmethod
     def _handle(cls, db: HasRuntime, key: Any) -> Self:
         try:
             return handle(cls, cls._keys.find(db).intern(key))
@@ -286,9 +291,7 @@ class Singleton(metaclass=RecordType, root=True):
             if name not in cls._data_names:
                 raise unknown_field(cls, name, cls._data_names)
         if data.contains(db, ()):
-            return data.set_fields(
-                db, (), {cls._data_names.index(name): value for name, value in fields.items()}
-            )
+            return data.set_fields(db, (), fields)
         values = [fields.get(spec.name, spec.default) for spec in cls._fields]
         missing = [spec.name for spec, v in zip(cls._fields, values, strict=True) if v is MISSING]
         if missing:
