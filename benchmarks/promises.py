@@ -67,7 +67,7 @@ REASONS = {
     "at every set: about a nanosecond each, of which there are 1,000 here.",
     "verify_chain": "Each link is a node with one edge, at another place in memory: the way goes down to it, holds on "
     "to it while the query at the end runs, and comes back up. The loop looks at objects that lie side by side, once.",
-    "miss_100000": "Full garbage collections go over all values that live, of picante and of the program.",
+    "miss_100000": "New values in a table that grows: memory that is far away.",
     "recompute_among": "Values at random places in a big table: memory that is far away.",
     "recompute_among_large": "Values at random places in a big table: memory that is far away.",
     "miss_among_100000": "New values in a big table: memory that is far away.",

@@ -8,7 +8,7 @@ cimport cython
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.ref cimport PyObject
 
-from picante._core.node cimport PART, VALUE, Table, collect_dependents, track
+from picante._core.node cimport PART, VALUE, Table, collect_dependents, track, untrack_if_plain
 from picante._core.store cimport keep_current, mark_from
 
 
@@ -59,6 +59,7 @@ cdef int change(
     node.value = value
     node.flags = flags
     node.changed_at = node.valid_since = revision
+    untrack_if_plain(node)
     mark_from(store, node, until)
     return 0
 

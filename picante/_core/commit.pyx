@@ -22,7 +22,7 @@ from picante._core.ingredient cimport Ingredient
 from picante._core.node cimport (
     AFRESH, EVICTED, FAILED, MARKED, NAMED, NO_OUTCOME, NOWHERE, PART, UNLINKED, VALUE, Edge, Table, Version,
     begin_transition, end_transition, name_holds_at, new_note, release_slot, replace_edges, reserve_edges, same_deps,
-    track,
+    track, untrack_if_plain,
 )
 from picante._core.outcome cimport Outcome, is_unknown, outcome_at, valid_until
 from picante._core.packed cimport UNREADABLE, readable
@@ -62,6 +62,7 @@ cdef bint commit_as(Store store, Frame frame, uint32_t outcome, object value, ui
                 count_memo(store, node, size)
             trash = []
             make_room(store, node, trash)
+        untrack_if_plain(node)  # an adopted one; others are being computed
         return is_new
     finally:
         end_transition(collecting)

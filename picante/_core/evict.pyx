@@ -23,7 +23,7 @@ from libc.stdint cimport int64_t, uint32_t
 from picante._core.errors import SnapshotFrozenError
 from picante._core.node cimport (
     EVICTED, FAILED, MARKED, UNLINKED, UNVISITED, VALUE, Failure, begin_transition, copy_current, end_transition,
-    release_slot,
+    release_slot, untrack_if_plain,
 )
 from picante._core.packed cimport Packed
 from picante._core.sharing cimport forget_result
@@ -149,6 +149,7 @@ cdef int evict(Store store, Node node, list trash) except -1:
         forget_result(store, node, trash)
     trash.append(node.value)
     node.value = None
+    untrack_if_plain(node)
     release_slot(node)
     node.flags = left
     return 0

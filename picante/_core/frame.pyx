@@ -20,7 +20,9 @@ from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Realloc
 from cpython.ref cimport Py_DECREF
 from cpython.tuple cimport PyTuple_GET_ITEM
 
-from picante._core.node cimport FAILED, NO_OUTCOME, Version, begin_transition, end_transition, find_version, track
+from picante._core.node cimport (
+    FAILED, NO_OUTCOME, Version, begin_transition, end_transition, find_version, track, untrack_if_plain,
+)
 from picante._core.observe cimport (
     COMPUTE_BEGIN, COMPUTE_END, COMPUTE_PAUSE, COMPUTE_RESUME, COMPUTE_RETURN, RUN_CANCELLED, RUN_EQUAL, RUN_FAILED,
     RUN_NEW, RUN_NO_RESULT, flush, new_number, tell,
@@ -113,6 +115,7 @@ cdef dict end_frame(Frame frame):
             before = before.sibling
         before.sibling = frame.sibling
     frame.sibling = None
+    untrack_if_plain(frame.node)
     # A task that outlives the query keeps its frame, which keeps nothing else. The context even refers to the frame.
     frame.context = frame.path = frame.parent = frame.runtime = frame.view = None
     frame.loop = frame.ingredient = None

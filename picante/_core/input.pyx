@@ -21,7 +21,7 @@ from picante._core.ingredient cimport describe_key, init_ingredient, runtime_of,
 from picante._core.key cimport Key, revision
 from picante._core.node cimport (
     ABSENT, OUTCOME, PACKED, PART, VALUE, Table, Version, begin_transition, end_transition, ensure_node, find_node,
-    find_version, track,
+    find_version, untrack_if_plain,
 )
 from picante._core.observe cimport INPUT_SAME, READ, flush, tell
 from picante._core.packed cimport UNREADABLE, opened, readable, unpack_node
@@ -317,7 +317,6 @@ cdef class InputIngredient(Ingredient):
             parts = {name: fresh}
             if slot.changed_at == changed_at:
                 if slot.parts is None:
-                    track(slot)
                     slot.parts = parts
                 return slot.parts.setdefault(name, fresh)
 
@@ -345,6 +344,7 @@ cdef class InputIngredient(Ingredient):
                 break  # nothing is known of the time in between
             part.changed_at = version.changed_at
             part.valid_since = version.valid_since
+        untrack_if_plain(part)
         return part
 
     cdef object not_found(self, key):

@@ -21,7 +21,7 @@ from picante._core.events import InputRemoved, InputSet, QueryInvalidated, Revis
 from picante._core.evict cimport make_room
 from picante._core.node cimport (
     ABSENT, EVICTED, FAILED, LOADED, MARKED, NAMED, NO_OUTCOME, NOWHERE, OUTCOME, PACKED, PART, UNLINKED, VALUE, Edge,
-    Node, Table, collect_dependents, drop_edges, new_note, node_key, PyObject_GC_IsTracked, PyObject_GC_UnTrack,
+    Node, Table, collect_dependents, drop_edges, new_note, node_key, untrack_if_plain,
     release_slot, replace_edges, reserve_dependent,
 )
 from picante._core.packed cimport new_packed
@@ -246,12 +246,6 @@ cdef inline bint _is_new(Node node) noexcept:
     )
 
 
-cdef inline void untrack(Node node) noexcept:
-    """Hide `node` from the collector if neither its key nor its value is of interest to that: see `node.track`."""
-    if not PyObject_GC_IsTracked(node.key) and not PyObject_GC_IsTracked(node.value):
-        PyObject_GC_UnTrack(<void *> node)
-
-
 cdef int place_inputs(
     Store store, Source source, Part part, Place *places, bint is_fresh, uint64_t revision, uint64_t until, list trash
 ) except -1:
@@ -279,7 +273,7 @@ cdef int place_inputs(
             node.value = value
             node.flags = flags
             node.changed_at = node.valid_since = place.changed_at if is_fresh else revision
-            untrack(node)
+            untrack_if_plain(node)
         else:
             change_input(store, node, flags, value, revision, until, trash)
             if is_fresh:
@@ -325,7 +319,7 @@ cdef int place_memos(
                 value = new_packed(origin, place.value, place.end)
         node.value = value
         if _is_new(node) and node.running is None:
-            untrack(node)
+            untrack_if_plain(node)
         node.flags = flags
         node.ran = node.turned = new_note(LOADED, NOWHERE)
         node.ran_at = revision

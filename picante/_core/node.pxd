@@ -2,6 +2,7 @@
 
 cimport cython
 from cpython.ref cimport PyObject
+from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.stdint cimport uint32_t, uint64_t
 
 from picante._core.sieve cimport Sieve, Slot
@@ -180,11 +181,37 @@ cdef inline void end_transition(bint collecting) noexcept:
 cdef inline void track(Node node) noexcept:
     """Let the collector know `node`: to be called before it gets anything that may lead back to it.
 
-    What was loaded has nothing of that kind, as long as its key and its value are plain, and there may be very much of
-    it. Forgetting the call costs memory where a database is in a reference cycle, and nothing else.
+    Forgetting the call costs memory where a database is in a reference cycle, and nothing else.
     """
     if not PyObject_GC_IsTracked(node):
         PyObject_GC_Track(<void *> node)
+
+
+cdef inline bint leads_nowhere(object value) noexcept:
+    """Whether the collector need not know `value`, now or ever: it refers to nothing that could lead back to it."""
+    cdef Py_ssize_t i
+    if not PyObject_GC_IsTracked(value):
+        return type(value) is not dict  # the collector is told of one when it is given something that matters
+    if type(value) is not tuple or PyTuple_GET_SIZE(value) > 8:
+        return False
+    for i in range(PyTuple_GET_SIZE(value)):  # the collector will find that out itself, once it comes by
+        if PyObject_GC_IsTracked(<object> PyTuple_GET_ITEM(value, i)) or type(
+            <object> PyTuple_GET_ITEM(value, i)
+        ) is dict:
+            return False
+    return True
+
+
+cdef inline void untrack_if_plain(Node node) noexcept:
+    """Hide `node` from the collector while nothing leads from it back to it: most of a database is like that.
+
+    Its parts have the same key and no values, and its edges are borrowed.
+    """
+    if (
+        node.running is None and node.history is None
+        and leads_nowhere(node.key) and leads_nowhere(node.value)
+    ):
+        PyObject_GC_UnTrack(<void *> node)
 
 
 cdef inline bint holds_at(Node node, uint64_t revision) noexcept:

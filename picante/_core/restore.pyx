@@ -27,7 +27,7 @@ from picante._core.install cimport (
 from picante._core.interned cimport InternedIngredient
 from picante._core.key import Revision
 from picante._core.node cimport (
-    ABSENT, OUTCOME, PART, VALUE, Edge, Table, begin_transition, end_transition, ensure_node, track,
+    ABSENT, OUTCOME, PART, VALUE, Edge, Table, begin_transition, end_transition, ensure_node,
 )
 from picante._core.recorder cimport record_load
 from picante._core.records cimport MEMBERS_PART, OUTSIDE_PART, PRESENCE_PART, WHOLE
@@ -476,6 +476,5 @@ cdef Node outside_part(Node cell):
         part.key = cell.key
         part.encoded = cell.encoded
         part.flags = VALUE | PART
-        track(cell)
         cell.parts = {OUTSIDE: part}
     return cell.parts[OUTSIDE]

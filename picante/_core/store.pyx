@@ -24,7 +24,7 @@ from picante._core.errors import DecodeError
 from picante._core.key import RuntimeId
 from picante._core.node cimport (
     EVICTED, FAILED, MARKED, NAMED, OUTCOME, PART, UNVISITED, VALUE, begin_transition, copy_current, drop_edges,
-    end_transition, ensure_node, forget_node, mark_dependents, record_of, track,
+    end_transition, ensure_node, forget_node, mark_dependents, record_of, track, untrack_if_plain,
 )
 from picante._core.observe cimport REVISION, tell
 from picante._core.sieve cimport new_slot
@@ -111,6 +111,7 @@ cdef int leave_view(Store store, View view) except -1:
             elif node.history is not None:
                 if PyList_GET_SIZE(node.history) == 1:
                     node.history = None
+                    untrack_if_plain(node)
                 else:
                     node.history.remove(version)
                 release_version(store, node, version)

@@ -1,0 +1,166 @@
+"""What the garbage collector knows of a database: as little as possible, and all that it needs."""
+
+import asyncio
+import gc
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from picante import DerivedIngredient, InputIngredient, Runtime, Snapshot
+
+N = 1_000
+
+
+class Db:
+    def __init__(self) -> None:
+        self.runtime = Runtime()
+        self.text = InputIngredient[Any, Any](1, "Text")
+
+
+@pytest.fixture
+def no_collections() -> Iterator[None]:
+    """Nothing is collected by chance while a test counts."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def known() -> int:
+    return len(gc.get_objects())
+
+
+def query_of(db: Db, compute: Callable[[Any, Any], Any]) -> DerivedIngredient[Any, Any]:
+    async def run(db: Any, key: Any) -> Any:
+        return compute(db, key)
+
+    return DerivedIngredient[Any, Any](2, "Query", run)
+
+
+@pytest.mark.usefixtures("no_collections")
+@pytest.mark.parametrize("make_key", [str, lambda i: i, lambda i: ("key", i)])
+async def test_what_is_plain_is_unknown_to_the_collector(make_key: Any) -> None:
+    db = Db()
+    keys = [make_key(i) for i in range(N)]
+    gc.collect()  # which finds out by itself about the tuples
+    query = query_of(db, lambda db, key: db.text.get(db, key))
+    await query.get(db, "first")
+    before = known()
+    for key in keys:
+        db.text.set(db, key, "text")
+        await query.get(db, key)
+    for key in keys:  # again: known while they are computed, and no longer
+        db.text.set(db, key, "another")
+        await query.get(db, key)
+    assert known() - before < 20
+
+
+@pytest.mark.usefixtures("no_collections")
+async def test_what_is_kept_for_a_snapshot_is_known_as_long_as_it_is_kept() -> None:
+    db = Db()
+    for key in range(N):
+        db.text.set(db, key, "text")
+    before = known()
+    snapshot = await Snapshot.from_database(db)
+    for key in range(N):
+        db.text.set(db, key, "another")
+    assert known() - before >= N
+    snapshot.close()
+    del snapshot
+    assert known() - before < 20
+
+
+class Leads:
+    """A value by which one gets back to its database."""
+
+    def __init__(self, db: Db) -> None:
+        self.db = db
+
+    def __hash__(self) -> int:
+        return 1
+
+
+LEADING: dict[str, Callable[[Db], Any]] = {
+    "an object": Leads,
+    "in a list": lambda db: [1, Leads(db)],
+    "in a dict": lambda db: {"a": Leads(db)},
+    "in a tuple": lambda db: (1, Leads(db)),
+    "deep in tuples": lambda db: (1, (2, (3, Leads(db)))),
+    "in a long tuple": lambda db: (*range(20), Leads(db)),
+    "a function": lambda db: lambda: db,
+}
+
+
+@pytest.mark.parametrize("lead", LEADING.values(), ids=LEADING)
+@pytest.mark.parametrize("where", ["input", "memo", "failure", "replaced", "version"])
+def test_a_database_in_a_cycle_of_references_is_freed(
+    lead: Callable[[Db], Any], where: str
+) -> None:
+    async def main() -> weakref.ref[Db]:
+        db = Db()
+        db.text.set(db, "a", "plain")
+        if where == "input":
+            db.text.set(db, "a", lead(db))
+        elif where == "memo":
+            await query_of(db, lambda db, key: lead(db)).get(db, "a")
+        elif where == "failure":
+
+            def fail(db: Any, key: Any) -> Any:
+                raise ValueError(lead(db))
+
+            query = query_of(db, fail)
+            with pytest.raises(ValueError):
+                await query.get(db, "a")
+            db.query = query  # type: ignore[attr-defined]
+        elif (
+            where == "replaced"
+        ):  # by something that leads back: what was hidden has to be shown again
+            values = iter(["plain", lead(db)])
+            query = query_of(db, lambda db, key: (db.text.get(db, key), next(values))[1])
+            await query.get(db, "a")
+            db.text.set(db, "a", "other")
+            await query.get(db, "a")
+        else:
+            db.text.set(db, "a", lead(db))
+            db.snapshot = await Snapshot.from_database(db)  # type: ignore[attr-defined]
+            db.text.set(
+                db, "a", "plain"
+            )  # the present is plain; what is kept for the snapshot is not
+        return weakref.ref(db)
+
+    found = asyncio.run(main())
+    gc.collect()
+    assert found() is None
+
+
+async def test_a_plain_dict_that_is_changed_after_all_is_collected() -> None:
+    """Nobody should change a value. Who does shall not lose memory."""
+    db = Db()
+    value: dict[str, Any] = {"a": 1}
+    db.text.set(db, "a", value)
+    await query_of(db, lambda db, key: db.text.get(db, key)).get(db, "a")
+    value["db"] = db
+    found = weakref.ref(db)
+    del db, value
+    gc.collect()
+    assert found() is None
+
+
+async def test_a_running_query_is_known_to_the_collector() -> None:
+    """A coroutine that nobody will ever continue, and that refers to its database."""
+    db = Db()
+    db.text.set(db, "a", 1)
+    forever: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def compute(db: Any, key: Any) -> Any:
+        await forever
+
+    query = DerivedIngredient[Any, Any](2, "Query", compute)
+    db.access = query.get(db, "a").__await__()  # type: ignore[attr-defined]
+    db.access.send(None)  # type: ignore[attr-defined]
+    found = weakref.ref(db)
+    del db
+    gc.collect()
+    assert found() is None
