@@ -155,9 +155,12 @@ async def test_a_running_query_is_known_to_the_collector() -> None:
     forever: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def compute(db: Any, key: Any) -> Any:
-        await forever
+        if db.text.get(db, key) == 2:
+            await forever
 
     query = DerivedIngredient[Any, Any](2, "Query", compute)
+    await query.get(db, "a")  # what comes of it is plain, and so unknown
+    db.text.set(db, "a", 2)
     db.access = query.get(db, "a").__await__()  # type: ignore[attr-defined]
     db.access.send(None)  # type: ignore[attr-defined]
     found = weakref.ref(db)

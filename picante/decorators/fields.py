@@ -385,6 +385,11 @@ def _functions_in(value: Any) -> Iterator[Any]:
 def bind(cls: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, list[Any]]:
     """The database and one value for each field, as a call gives them."""
     specs: tuple[Spec, ...] = cls._fields
+    if len(args) == 1 and len(kwargs) == len(specs):  # as most calls are
+        try:
+            return args[0], [kwargs[spec.name] for spec in specs]
+        except KeyError:
+            pass  # what is wrong is found out below
     if args:
         db, *values = args
     elif "db" in kwargs:
