@@ -994,6 +994,21 @@ def test_a_bare_handle_is_not_tracked_and_a_larger_one_is() -> None:
     assert gone() is None
 
 
+def test_a_bare_number_is_not_tracked_and_a_larger_one_is() -> None:
+    class WithDict(Revision):
+        pass
+
+    for kind in (Revision, InternId, QueryKindId, RuntimeId):
+        assert not gc.is_tracked(kind(1))
+        assert not gc.is_tracked(copy.copy(kind(2**32 - 1)))
+    made: Any = WithDict(1)
+    made.extra = [made]
+    gone = weakref.ref(WithDict)
+    del made, WithDict
+    gc.collect()
+    assert gone() is None
+
+
 # --- The rest -------------------------------------------------------------------------------------
 
 

@@ -125,7 +125,20 @@ cdef object _InternId = InternId
 cdef object make_identifier(object cls, uint64_t number):
     """A `_Identifier`, without the call and the checks of its `__new__`."""
     cdef tuple args = (number,)
-    return (<PyTypeObject*> int).tp_new(<type> cls, <PyObject*> args, NULL)
+    cdef object made = (<PyTypeObject*> int).tp_new(<type> cls, <PyObject*> args, NULL)
+    _hide(made, <PyTypeObject*> int)
+    return made
+
+
+cdef inline void _hide(object made, PyTypeObject* base) noexcept:
+    """Hide what refers to nothing but its class from the garbage collector.
+
+    A million of them would make each full collection slower, and could only keep a class alive that has one of its own
+    instances as an attribute.
+    """
+    cdef PyTypeObject* slots = Py_TYPE(made)
+    if slots.tp_basicsize == base.tp_basicsize and slots.tp_dictoffset == 0 and PyObject_IS_GC(made):
+        PyObject_GC_UnTrack(<void*> made)
 
 
 cdef object revision(uint64_t value):
@@ -178,12 +191,7 @@ cdef Handle new_handle(object cls, uint32_t id):
         raise TypeError(f"{cls.__qualname__} is no record class: it does not derive from Handle.")
     cdef Handle made = (<PyTypeObject*> Handle).tp_new(<type> cls, <PyObject*> (), NULL)
     made._id = id
-    cdef PyTypeObject* slots = Py_TYPE(made)
-    cdef bint is_bare = slots.tp_basicsize == (<PyTypeObject*> Handle).tp_basicsize and slots.tp_dictoffset == 0
-    if is_bare and PyObject_IS_GC(made):
-        # Its class is all that it refers to. A million handles would make each full collection slower, and could
-        # only keep a class alive that has one of its own handles as an attribute.
-        PyObject_GC_UnTrack(<void*> made)
+    _hide(made, <PyTypeObject*> Handle)
     return made
 
 
