@@ -152,6 +152,83 @@ async def memory_sheet() -> Mapping[str, Contestant]:
     return {name: reading(name) for name in TRACKING if installed(name)}
 
 
+PAUSE = """
+import asyncio, gc, time
+from benchmarks import peers
+from benchmarks.database import Database, names
+
+async def text_of(db, key):
+    return db.text.get(db, key)
+
+async def picante():
+    db = Database()
+    query = db.query(text_of)
+    for key in keys:
+        db.text.set(db, key, "import os")
+        await query.get(db, key)
+    return db, query
+
+async def async_lru():
+    cached = peers.async_lru()
+    for key in keys:
+        await cached(key)
+    return cached
+
+async def plain_dict():
+    return dict.fromkeys(keys, "import os")
+
+def pause():
+    times = []
+    for _ in range(7):
+        began = time.process_time()
+        gc.collect()
+        times.append(time.process_time() - began)
+    return min(times)
+
+async def main():
+    without = pause()
+    kept = await {name}()
+    gc.collect()
+    print(1_000 * (pause() - without))
+
+keys = names({n})
+asyncio.run(main())
+"""
+
+
+def _pause(name: str, n: int) -> Reading:
+    return Reading(lambda: float(_python("-c", PAUSE.format(name=name, n=n))))
+
+
+@scenario(
+    "picante",
+    "dict",
+    "async_lru",
+    figures=[Figure("picante", "async_lru"), Figure("picante", "dict")],
+    rounds=5,
+    unit="ms",
+)
+async def collection() -> Mapping[str, Contestant]:
+    """How much longer a full garbage collection takes with 100,000 inputs and as many values made from them."""
+    contestants = {"picante": _pause("picante", 100_000), "dict": _pause("plain_dict", 100_000)}
+    if peers.async_lru() is not None:
+        contestants["async_lru"] = _pause("async_lru", 100_000)
+    return contestants
+
+
+@scenario(
+    "picante",
+    "dict",
+    figures=[Figure("picante", "dict")],
+    rounds=3,
+    unit="ms",
+    large=True,
+)
+async def collection_large() -> Mapping[str, Contestant]:
+    """The same with 1,000,000 of each."""
+    return {"picante": _pause("picante", 1_000_000), "dict": _pause("plain_dict", 1_000_000)}
+
+
 @scenario(
     "picante",
     "asyncio",
