@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from picante import DerivedIngredient, InputIngredient, Runtime, Snapshot
+import picante
+from picante import DerivedIngredient, InputIngredient, InternedIngredient, Runtime, Snapshot
+from picante._core.key import Handle, handle
 
 N = 1_000
 
@@ -32,6 +34,11 @@ def known() -> int:
     return len(gc.get_objects())
 
 
+def n_large() -> int:
+    """How many containers there are that the collector has much to do with."""
+    return sum(type(each) in (dict, list) and len(each) >= N for each in gc.get_objects())
+
+
 def query_of(db: Db, compute: Callable[[Any, Any], Any]) -> DerivedIngredient[Any, Any]:
     async def run(db: Any, key: Any) -> Any:
         return compute(db, key)
@@ -47,7 +54,7 @@ async def test_what_is_plain_is_unknown_to_the_collector(make_key: Any) -> None:
     gc.collect()  # which finds out by itself about the tuples
     query = query_of(db, lambda db, key: db.text.get(db, key))
     await query.get(db, "first")
-    before = known()
+    before, n_large_before = known(), n_large()
     for key in keys:
         db.text.set(db, key, "text")
         await query.get(db, key)
@@ -55,6 +62,29 @@ async def test_what_is_plain_is_unknown_to_the_collector(make_key: Any) -> None:
         db.text.set(db, key, "another")
         await query.get(db, key)
     assert known() - before < 20
+    assert n_large() == n_large_before
+
+
+class File(picante.Input):
+    path: picante.KeyField[str]
+    text: picante.Field[str]
+
+
+@picante.tracked
+async def length(db: picante.Database, file: File) -> int:
+    return len(file.text(db))
+
+
+@pytest.mark.usefixtures("no_collections")
+async def test_records_and_their_keys_and_what_is_made_from_them_are_unknown_as_well() -> None:
+    db = picante.Database()
+    assert await length(db, File(db, path="first", text="")) == 0
+    before, n_large_before = known(), n_large()
+    for i in range(N):
+        await length(db, File(db, path=str(i), text="text"))
+    gc.collect()  # which finds out by itself about the tuples of fields
+    assert known() - before < 20
+    assert n_large() == n_large_before
 
 
 @pytest.mark.usefixtures("no_collections")
@@ -80,6 +110,46 @@ class Leads:
 
     def __hash__(self) -> int:
         return 1
+
+
+@pytest.mark.usefixtures("no_collections")
+async def test_a_table_is_known_as_long_as_one_of_its_nodes_is() -> None:
+    db = Db()
+    for key in range(N):
+        db.text.set(db, key, "text")
+    before = n_large()
+    for _ in range(3):
+        db.text.set(db, 1, [])
+        assert n_large() == before + 1
+        db.text.set(db, 2, [])
+        db.text.set(db, 1, "text")
+        assert n_large() == before + 1
+        db.text.remove(db, 2)
+        assert n_large() == before
+        db.text.set(db, "new", [])
+        assert n_large() == before + 1
+        db.text.set(db, "new", None)
+        assert n_large() == before
+
+
+@pytest.mark.parametrize("lead", [0, 1], ids=["first", "later"])
+def test_interned_values_that_lead_back_are_known(lead: int) -> None:
+    class WithDict(Handle):
+        """One that has attributes is not plain any more."""
+
+    def main() -> weakref.ref[Db]:
+        db = Db()
+        words = db.words = InternedIngredient[Any](5, "Words")  # type: ignore[attr-defined]
+        values: list[Any] = ["a", "b"]
+        made: Any = handle(WithDict, 1)
+        made.db = db
+        values.insert(lead, made)
+        assert [words.intern(each) for each in values] == [0, 1, 2]
+        return weakref.ref(db)
+
+    found = main()
+    gc.collect()
+    assert found() is None
 
 
 LEADING: dict[str, Callable[[Db], Any]] = {

@@ -21,7 +21,7 @@ from picante._core.ingredient cimport describe_key, init_ingredient, runtime_of,
 from picante._core.key cimport Key, revision
 from picante._core.node cimport (
     ABSENT, OUTCOME, PACKED, PART, VALUE, Table, Version, begin_transition, end_transition, ensure_node, find_node,
-    find_version, untrack_if_plain,
+    find_version, set_parts, untrack_if_plain,
 )
 from picante._core.observe cimport INPUT_SAME, READ, flush, tell
 from picante._core.packed cimport UNREADABLE, opened, readable, unpack_node
@@ -302,6 +302,7 @@ cdef class InputIngredient(Ingredient):
         cdef Node node = ensure_node(self.table, key)
         if not node.flags & OUTCOME:
             node.flags |= ABSENT
+            untrack_if_plain(node)
         return node
 
     cdef Node part(self, Node slot, name):
@@ -316,9 +317,11 @@ cdef class InputIngredient(Ingredient):
             fresh = self.new_part(slot, name)  # may run user code, which may set this very input
             parts = {name: fresh}
             if slot.changed_at == changed_at:
-                if slot.parts is None:
-                    slot.parts = parts
-                return slot.parts.setdefault(name, fresh)
+                if slot.parts is not None:
+                    parts = slot.parts
+                    fresh = parts.setdefault(name, fresh)
+                set_parts(slot, parts)
+                return fresh
 
     cdef Node new_part(self, Node slot, name):
         """A part as it is now, and as long as it is known to have been so."""

@@ -3,6 +3,7 @@
 cimport cython
 
 from picante._core.ingredient cimport Ingredient
+from picante._core.node cimport Node
 
 
 @cython.final
@@ -11,6 +12,9 @@ cdef class InternedIngredient(Ingredient):
     cdef list values       # by id
     cdef dict plain        # value -> id, for values whose own equality is the typed one
     cdef dict encoded      # encoding -> id, for all others
+    cdef bint is_plain     # nothing leads from the values anywhere, so the collector does not know these three
 
+    cdef void hide(self, object value) noexcept
+    cdef Node node_of(self, object id)
     cdef int tell_interned(self, object number, bint is_new) except -1
     cdef int forget(self, Py_ssize_t n, Py_ssize_t n_now) except -1

@@ -14,7 +14,10 @@ from picante._core.frame cimport Frame, current_frame, number_of, record
 from picante._core.ingredient cimport init_ingredient, runtime_of, view_for
 from picante._core.key cimport encode_key, intern_id, is_plain_key
 from picante._core.key import InternId, QueryKindId
-from picante._core.node cimport VALUE, Node, ensure_node
+from picante._core.node cimport (
+    VALUE, PyObject_GC_IsTracked, PyObject_GC_Track, PyObject_GC_UnTrack, ensure_node, leads_nowhere,
+    untrack_if_plain,
+)
 from picante._core.observe cimport INTERNED, READ, flush, tell
 from picante._core.runtime cimport Runtime
 
@@ -41,6 +44,7 @@ cdef class InternedIngredient(Ingredient):
         self.values = []
         self.plain = {}
         self.encoded = {}
+        self.is_plain = True
 
     def __len__(self):
         """How many values were interned."""
@@ -81,14 +85,34 @@ cdef class InternedIngredient(Ingredient):
             if len(self.values) == next_one and key not in ids:
                 ids[key] = number
                 self.values.append(value)
+                self.hide(value)
                 if self.store is not None and self.store.observer is not None:
                     self.tell_interned(number, True)
                 return number
 
+    cdef void hide(self, object value) noexcept:
+        """Hide the containers from the collector while `value` and all before lead nowhere: they may be very large."""
+        if self.is_plain and leads_nowhere(value):
+            PyObject_GC_UnTrack(<void *> self.plain)
+            PyObject_GC_UnTrack(<void *> self.encoded)
+            PyObject_GC_UnTrack(<void *> self.values)
+            return
+        self.is_plain = False
+        for container in (self.plain, self.encoded, self.values):
+            if not PyObject_GC_IsTracked(container):
+                PyObject_GC_Track(<void *> container)
+
+    cdef Node node_of(self, object id):
+        """The node that stands for "has been read"."""
+        cdef Node node = ensure_node(self.table, int(id))
+        if not node.flags & VALUE:
+            node.flags = VALUE
+            untrack_if_plain(node)
+        return node
+
     cdef int tell_interned(self, object number, bint is_new) except -1:
         """Let observers know. The node is made for it, as it would be when a query reads the value."""
-        cdef Node node = ensure_node(self.table, int(number))
-        node.flags = VALUE
+        cdef Node node = self.node_of(number)
         tell(self.store.observer, INTERNED, node, 0, number_of(current_frame()), int(number), is_new)
         flush(self.store.observer)
         return 0
@@ -123,8 +147,7 @@ cdef class InternedIngredient(Ingredient):
                 kind=self.kind, id=InternId(id) if 0 <= id <= 0xFFFF_FFFF else id,
             )
         if frame is not None:
-            node = ensure_node(self.table, int(id))
-            node.flags = VALUE
+            node = self.node_of(id)
             record(frame, node, 0, 0)
             if self.store.observer is not None:
                 tell(self.store.observer, READ, node, 0, frame.number, 0, 0)

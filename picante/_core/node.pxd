@@ -128,6 +128,7 @@ cdef class Table:
     cdef tuple fields          # input tables: the names of the items, where values are records
     cdef Link link
     cdef dict plain            # keys whose own equality is the typed one
+    cdef Py_ssize_t n_tracked  # nodes in `plain` that the collector knows; if there is none, it does not know `plain`
     cdef dict encoded          # all others, by their encoding
     cdef bint had_ingredient   # an ingredient has adopted it, even if that one is gone
     cdef bint derived          # its nodes are cells of a derived query
@@ -185,6 +186,19 @@ cdef inline void track(Node node) noexcept:
     """
     if not PyObject_GC_IsTracked(node):
         PyObject_GC_Track(<void *> node)
+        count_tracked(node, 1)
+
+
+cdef inline void count_tracked(Node node, int more) noexcept:
+    """The collector knows `node` from now on, or no longer: see to it that it knows the dict in which that stands."""
+    cdef Table table = <Table> node.table
+    if node.encoded is not None or node.flags & PART:
+        return
+    table.n_tracked += more
+    if table.n_tracked == 0:
+        PyObject_GC_UnTrack(<void *> table.plain)
+    elif not PyObject_GC_IsTracked(table.plain):
+        PyObject_GC_Track(<void *> table.plain)
 
 
 cdef inline bint leads_nowhere(object value) noexcept:
@@ -209,9 +223,17 @@ cdef inline void untrack_if_plain(Node node) noexcept:
     """
     if (
         node.running is None and node.history is None
-        and leads_nowhere(node.key) and leads_nowhere(node.value)
+        and leads_nowhere(node.key) and leads_nowhere(node.value) and PyObject_GC_IsTracked(node)
     ):
         PyObject_GC_UnTrack(<void *> node)
+        count_tracked(node, -1)
+
+
+cdef inline void set_parts(Node node, dict parts) noexcept:
+    """Give `node` its parts, which are as plain as its key is."""
+    node.parts = parts
+    if parts is not None and leads_nowhere(node.key):
+        PyObject_GC_UnTrack(<void *> parts)
 
 
 cdef inline bint holds_at(Node node, uint64_t revision) noexcept:

@@ -134,6 +134,7 @@ cdef Node ensure_node(Table table, object key):
         node = table.plain.setdefault(key, fresh) if encoded is None else table.encoded.setdefault(encoded, fresh)
         if node is fresh:
             table.newest = <PyObject *> fresh
+            count_tracked(node, 1)
         return node
     if type(node.key) is Key and type(key) is not Key:
         track(node)
@@ -166,6 +167,8 @@ cdef int forget_node(Node node) except -1:
     if record_of(node) is node:
         if node.encoded is None:
             del table.plain[node.key]
+            if PyObject_GC_IsTracked(node):
+                count_tracked(node, -1)
         else:
             del table.encoded[node.encoded]
     return 0

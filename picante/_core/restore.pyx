@@ -27,7 +27,7 @@ from picante._core.install cimport (
 from picante._core.interned cimport InternedIngredient
 from picante._core.key import Revision
 from picante._core.node cimport (
-    ABSENT, OUTCOME, PART, VALUE, Edge, Table, begin_transition, end_transition, ensure_node,
+    ABSENT, OUTCOME, PART, VALUE, Edge, Table, begin_transition, count_tracked, end_transition, ensure_node, set_parts,
 )
 from picante._core.recorder cimport record_load
 from picante._core.records cimport MEMBERS_PART, OUTSIDE_PART, PRESENCE_PART, WHOLE
@@ -304,6 +304,8 @@ cdef class Restore:
             made.key = key
             node = <Node> PyDict_SetDefault(table.plain, key, made)
             is_new[0] = node is made
+            if node is made:
+                count_tracked(node, 1)
         else:
             self.ran_code = True
             before = len(table.plain) + len(table.encoded)
@@ -476,5 +478,5 @@ cdef Node outside_part(Node cell):
         part.key = cell.key
         part.encoded = cell.encoded
         part.flags = VALUE | PART
-        cell.parts = {OUTSIDE: part}
+        set_parts(cell, {OUTSIDE: part})
     return cell.parts[OUTSIDE]

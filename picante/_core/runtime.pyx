@@ -22,7 +22,7 @@ from picante._core.key cimport revision as new_revision
 from picante._core.key import Revision
 from picante._core.node cimport (
     ABSENT, EVICTED, FAILED, MARKED, PART, UNLINKED, VALUE, Table, begin_transition, collect_dependents, drop_edges,
-    end_transition, release_slot, replace_edges, reserve_edges,
+    end_transition, release_slot, replace_edges, reserve_edges, set_parts,
 )
 from picante._core.observe cimport INPUT_REMOVED, INPUT_SET, INVALIDATED, flush, tell
 from picante._core.raised cimport leave_to_others, lend_failures
@@ -289,7 +289,7 @@ cdef class Runtime(Reader):
         cdef bint collecting = begin_transition()
         try:
             if cell.parts is None:
-                cell.parts = {OUTSIDE: part}
+                set_parts(cell, {OUTSIDE: part})
                 cell.flags |= UNLINKED  # no edge of the memo leads to the new part
                 unlink_versions(store, cell)
             part = cell.parts[OUTSIDE]

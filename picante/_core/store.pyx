@@ -24,7 +24,8 @@ from picante._core.errors import DecodeError
 from picante._core.key import RuntimeId
 from picante._core.node cimport (
     EVICTED, FAILED, MARKED, NAMED, OUTCOME, PART, UNVISITED, VALUE, begin_transition, copy_current, drop_edges,
-    end_transition, ensure_node, forget_node, mark_dependents, record_of, track, untrack_if_plain,
+    end_transition, ensure_node, forget_node, mark_dependents, record_of, set_parts, track,
+    untrack_if_plain,
 )
 from picante._core.observe cimport REVISION, tell
 from picante._core.sieve cimport new_slot
@@ -384,7 +385,7 @@ cdef int _forget_part(Store store, Node part) except -1:
     cdef Node record = record_of(part)
     if record is None or record.parts is None:
         return 0
-    record.parts = {name: each for name, each in record.parts.items() if each is not part} or None
+    set_parts(record, {name: each for name, each in record.parts.items() if each is not part} or None)
     if record.parts is None:
         store.idle.append(record)
     return 0
