@@ -334,6 +334,23 @@ async def test_an_invalidated_memo_runs_again_with_early_cutoff_above(db: Db) ->
     assert [dep.kind for dep in deps] == [1]
 
 
+async def test_nothing_is_launched_for_a_map_that_was_left_twice(db: Db) -> None:
+    # r[cell.leader-local]: what it has launched ends, and is not started again for nobody.
+    gated = Gated()
+    gated.close("a", "b")
+    mapping = gated.query.map(db, ["a", "b"])
+    mapping.send(None)
+    await asyncio.sleep(0)
+    assert gated.runs == ["a", "b"]
+    mapping.throw(ValueError("once"))
+    with pytest.raises(ValueError, match="twice"):
+        mapping.throw(ValueError("twice"))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert gated.runs == ["a", "b"]
+    assert gated.now == 0
+
+
 async def test_one_that_runs_while_it_is_invalidated_is_not_taken_for_clean(
     db: Db, deadline: Any
 ) -> None:

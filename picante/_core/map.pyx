@@ -228,7 +228,8 @@ async def _map(Ingredient ingredient, db, keys, limit):
             except GeneratorExit as closed:
                 members.close(closed)
                 raise
-            except BaseException:
+            except BaseException as left:
+                members.error = left  # so that nothing more is launched, even if nobody waits for what runs
                 members.cancel()
                 while members.running:
                     await asyncio.wait(list(members.running))
