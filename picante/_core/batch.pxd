@@ -24,6 +24,7 @@ cdef class Batch:
     cdef bint is_open
     cdef object committed      # the Revision, once there is one
 
+    cdef int take_back(self) except -1
     cdef int add(self, Write write) except -1
     cdef uint64_t commit(self) except? 0
 

@@ -9,7 +9,10 @@ become one revision. A batch that is opened inside another joins it, and takes b
 cimport cython
 from contextvars import ContextVar
 
+from picante._core.errors import InputNotFoundError
+from picante._core.ingredient cimport describe
 from picante._core.key import Revision
+from picante._core.node cimport VALUE, Table, begin_transition, end_transition, node_key
 from picante._core.observe cimport INPUT_SAME, tell
 from picante._core.store cimport sweep
 
@@ -55,21 +58,20 @@ cdef class Batch:
             self.is_open = True
             n_open += 1
             self.before = _batch_var.get()
-            _batch_var.set(self)
+            _set_current(self)
         return self
 
     def __exit__(self, kind, error, traceback):
         global n_open
         if self.outer is not None:
             if kind is not None and self.writes is self.outer.writes:
-                self.writes.clear()
-                self.writes.update(self.saved)
+                self.take_back()
             self.writes = self.saved = None
             return None
         self.is_open = False
         n_open -= 1
         if _batch_var.get() is self:
-            _batch_var.set(self.before)
+            _set_current(self.before)
         try:
             if kind is None:
                 self.committed = Revision(self.commit())
@@ -79,6 +81,18 @@ cdef class Batch:
             self.writes = None
             sweep(self.runtime.store)
         return None
+
+    cdef int take_back(self) except -1:
+        """Let the batch that this one has joined be as it was then. Dropping what was to be set may run anything."""
+        cdef dict _dropped = None  # until here
+        cdef bint collecting = begin_transition()
+        try:
+            _dropped = dict(self.writes)
+            self.writes.clear()
+            self.writes.update(self.saved)
+        finally:
+            end_transition(collecting)
+        return 0
 
     cdef uint64_t commit(self) except? 0:
         """Make what changes something one revision; the present one where nothing does."""
@@ -99,15 +113,24 @@ cdef class Batch:
 
     cdef int add(self, Write write) except -1:
         """Let `write` wait; later ones win, and a partial one is merged into what waits for its record."""
-        cdef Write earlier = self.writes.get(write.slot)
-        if earlier is not None:
-            if write.fields is not None:
+        cdef Write earlier = None
+        cdef bint collecting = begin_transition()  # a finalizer may change the same record
+        try:
+            earlier = self.writes.get(write.slot)
+            if earlier is not None and write.fields is not None:
+                if not earlier.flags & VALUE:  # since the caller has looked
+                    raise InputNotFoundError(
+                        f"{describe(write.slot)} was removed in this batch.",
+                        kind=(<Table> write.slot.table).kind, key=node_key(write.slot),
+                    )
                 if earlier.fields is not None:
                     write.fields = {**earlier.fields, **write.fields}
                 else:
                     write.value = merged(earlier.value, write.fields)
                     write.fields = None
-        self.writes[write.slot] = write
+            self.writes[write.slot] = write
+        finally:
+            end_transition(collecting)
         return 0
 
 
@@ -117,6 +140,16 @@ cdef tuple merged(tuple record, dict fields):
     for position, item in fields.items():
         items[position] = item
     return tuple(items)
+
+
+cdef int _set_current(Batch batch) except -1:
+    """Let `batch`, or None, be that of this context. A transition, for the reason that `frame.context_with` gives."""
+    cdef bint collecting = begin_transition()
+    try:
+        _batch_var.set(batch)
+    finally:
+        end_transition(collecting)
+    return 0
 
 
 cdef Batch current_batch(Store store):

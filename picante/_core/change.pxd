@@ -22,7 +22,8 @@ cdef class Write:
     cdef Compare compare       # fills in the rest; False if the slot holds this already
     cdef uint64_t replaces     # the outcome that it was compared with
     cdef list parts            # the parts of the slot that change
-    cdef Py_ssize_t n_parts    # how many parts there were to compare
+    cdef dict compared         # the parts that there were to compare, or None ...
+    cdef Py_ssize_t n_parts    # ... and how many: forgetting one makes another dict, a new one makes this one longer
 
 
 cdef bint is_up_to_date(Write write) except -1
@@ -31,3 +32,4 @@ cdef int change(
     Store store, Node node, uint32_t flags, object value, uint64_t revision, uint64_t until, list trash
 ) except -1
 cdef int collect_changed(Write write, list found, set seen) except -1
+cdef tuple value_of(Node slot)

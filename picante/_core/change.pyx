@@ -20,8 +20,8 @@ cdef class Write:
 
 cdef bint is_up_to_date(Write write) except -1:
     """Whether what `write` was compared with is still there."""
-    return write.slot.changed_at == write.replaces and write.n_parts == (
-        0 if write.slot.parts is None else len(write.slot.parts)
+    return write.slot.changed_at == write.replaces and write.slot.parts is write.compared and (
+        write.compared is None or write.n_parts == len(write.compared)
     )
 
 
@@ -75,3 +75,9 @@ cdef int collect_changed(Write write, list found, set seen) except -1:
     if table.members.changed_at == write.slot.changed_at:
         collect_dependents(table.members, found, seen)
     return 0
+
+
+cdef tuple value_of(Node slot):
+    """What `slot` holds just now, in a tuple, or None."""
+    value = slot.value  # held on to: making a tuple may run finalizers, and those may set this very input
+    return (value,) if slot.flags & VALUE else None

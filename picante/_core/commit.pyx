@@ -76,14 +76,15 @@ cdef int _name_value(Store store, Frame frame, object value, uint64_t *name) exc
     cdef Node node = frame.node
     cdef Version version
     cdef uint64_t known = node.changed_at
-    cdef list versions
+    cdef list versions, history
     eq = (<Ingredient> frame.ingredient).eq
     if node.flags & VALUE and _equals(eq, node.value, value):
         name[0] = known
         return 0
     if node.history is None and store.completed is None:
         return 0
-    versions = [] if node.history is None else list(node.history)
+    history = node.history  # held on to: making a list may run finalizers, and those may drop this one
+    versions = [] if history is None else list(history)
     version = completed_result(store, node)
     if version is not None:
         versions.append(version)

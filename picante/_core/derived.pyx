@@ -25,8 +25,7 @@ from picante._core.evict cimport checked_limit, new_limits, recount
 from picante._core.failure cimport take_failure
 from picante._core.frame cimport current_frame, frame_var, n_running, number_of, record, running_since
 from picante._core.ingredient cimport describe, init_ingredient, picante_referent, runtime_of, view_for
-from picante._core.key cimport Key, is_plain_key, new_dep
-from picante._core.key cimport revision as new_revision
+from picante._core.key cimport Key, is_plain_key, new_dep, revision as new_revision
 from picante._core.key import Revision
 from picante._core.map cimport map_keys
 from picante._core.node cimport (
@@ -185,11 +184,11 @@ cdef class DerivedIngredient(Ingredient):
             return Running(Revision(started_at))
         if node.flags & PACKED:
             prepare(self.store, node)
-        # All of one moment; encoding keys, below, may run anything.
+        # All of one moment, once the list is made; encoding keys, below, may run anything.
+        deps = read_by(node)
         flags, value, changed_at, valid_since = node.flags, node.value, node.changed_at, node.valid_since
         raised = raised_by(<Failure> value) if flags & FAILED else None
         verified_at = node.verified_at if node.flags & MARKED else self.store.present.revision
-        deps = read_by(node)
         if flags & VALUE:
             return Ready(opened(value), _deps(deps), Revision(verified_at), Revision(changed_at))
         if flags & FAILED:
@@ -277,7 +276,8 @@ cdef class Fetch:
             node = ensure_node(ingredient.table, self.key)
         if node.flags & (PACKED | UNVISITED):
             prepare(runtime.store, node)
-        view = view_for(ingredient, runtime, frame)  # last: encoding a key may run anything
+        view = view_for(ingredient, runtime, frame)  # last: encoding a key may run anything, and end the query
+        frame = None if frame is not None and frame.ended else frame
         if (self.touches or not is_unknown(<PyObject *> node, view.revision)) and (
             outcome_at(node, view, &outcome) or self.touches and name_at(node, view, &outcome)
         ):

@@ -9,6 +9,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 
 from picante._core.awaitable cimport picante_revive
 from picante._core.execute cimport begin_driver, new_driver
+from picante._core.node cimport begin_transition, end_transition
 from picante._core.verify cimport end_walk
 
 cdef extern from *:
@@ -24,13 +25,17 @@ cdef Py_ssize_t _n_free = 0
 cdef Driver take_driver(Store store, Runtime runtime, View view, object db, Frame outer, Node node, uint32_t cause):
     global _n_free
     cdef Driver driver
-    if not _n_free:
-        return new_driver(store, runtime, view, db, outer, node, cause)
-    _n_free -= 1
-    driver = <Driver> _free[_n_free]
-    Py_DECREF(driver)  # `driver` has a reference of its own
-    driver.ended = False
-    return begin_driver(driver, store, runtime, view, db, outer, node, cause)
+    cdef bint collecting = begin_transition()  # a finalizer might close the snapshot whose view it is to enter
+    try:
+        if not _n_free:
+            return new_driver(store, runtime, view, db, outer, node, cause)
+        _n_free -= 1
+        driver = <Driver> _free[_n_free]
+        Py_DECREF(driver)  # `driver` has a reference of its own
+        driver.ended = False
+        return begin_driver(driver, store, runtime, view, db, outer, node, cause)
+    finally:
+        end_transition(collecting)
 
 
 cdef void free_driver(PyObject *self) noexcept:

@@ -189,7 +189,7 @@ cdef class Dump:
         section.first = section.last = self.n_records
         section.n_ids = 0
         if isinstance(section.ingredient, InternedIngredient):
-            section.todo = (<InternedIngredient> section.ingredient).values[:section.limit]
+            section.todo = (<InternedIngredient> section.ingredient).between(0, section.limit)
         else:
             section.todo = [] if table is None else nodes_in_order(table, self.view)
         section.n_looked_at = 0
@@ -201,7 +201,7 @@ cdef class Dump:
         self.n_in_order = self.n_records
         for section in self.all[:self.n_interned]:
             if not section.is_cut:
-                section.todo = (<InternedIngredient> section.ingredient).values[section.n_ids:]
+                section.todo = (<InternedIngredient> section.ingredient).between(section.n_ids, 0x1_0000_0000)
                 section.n_looked_at = 0
                 self.accept_ids(section, section.n_ids + PyList_GET_SIZE(section.todo))
         return 0

@@ -13,7 +13,9 @@ one that asked for it (its parent) and by those that found it running (its waite
 cimport cython
 import sys
 
-from cpython.contextvars cimport PyContextVar_Get, PyContextVar_New
+from cpython.contextvars cimport (
+    PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit, PyContextVar_Get, PyContextVar_New, PyContextVar_Set,
+)
 from cpython.dict cimport PyDict_Next
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Realloc
@@ -96,6 +98,25 @@ cdef bint begin_frame(Frame frame) except -1:
     finally:
         end_transition(collecting)
     return True
+
+
+cdef object context_with(Frame frame):
+    """The context in which `frame` runs: a copy of the present one, with the frame put in.
+
+    While a context is copied, or a variable set, CPython refers to the map of its variables without owning it. On 3.11
+    making an object may run finalizers, and one that set a variable of this context would free that map.
+    """
+    cdef bint collecting = begin_transition()
+    try:
+        context = PyContext_CopyCurrent()
+        PyContext_Enter(context)
+        try:
+            PyContextVar_Set(frame_var, frame)
+        finally:
+            PyContext_Exit(context)
+    finally:
+        end_transition(collecting)
+    return context
 
 
 cdef dict end_frame(Frame frame):
@@ -395,13 +416,23 @@ cdef list find_cycle(Frame waiting, Frame wanted, list path):
     for it: if `wanted` is among them, a loop would close (r[frame.cycle-detect]). A breadth-first search, hence the
     shortest loop; it allocates nothing before its verdict, so nobody can start or end waiting meanwhile.
     """
+    cdef bint collecting
+    if waiting is None or not _reaches(waiting, wanted):
+        return None
+    collecting = begin_transition()  # the way that was found is made of borrowed pointers
+    try:
+        return _cycle_stack(wanted, path)
+    finally:
+        end_transition(collecting)
+
+
+cdef bint _reaches(Frame waiting, Frame wanted) except -1:
+    """Whether `wanted` waits for `waiting`; then `came_from` leads the way back."""
     global _searches
     cdef Frame each, other
     cdef PyObject *last
     cdef PyObject *entry
     cdef Py_ssize_t position
-    if waiting is None:
-        return None
     _searches += 1
     waiting.visited = _searches
     waiting.came_from = NULL
@@ -418,9 +449,9 @@ cdef list find_cycle(Frame waiting, Frame wanted, list path):
                 if other is not None:
                     last = _visit(other, each, last)
         if each.next_visited == NULL:
-            return None
+            return False
         each = <Frame> each.next_visited
-    return _cycle_stack(wanted, path)
+    return True
 
 
 cdef PyObject *_visit(Frame frame, Frame came_from, PyObject *last) noexcept:

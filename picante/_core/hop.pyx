@@ -6,8 +6,9 @@ of that decides what the driver raises; a task that is kept goes on for the cach
 
 cdef int keep_task(Store store, object task) except -1:
     """Refer to `task` until it has ended: the event loop does so only weakly, and its driver may be gone."""
+    cdef set fresh = set()  # first: making it may run finalizers, and those may keep a task
     if store.kept is None:
-        store.kept = set()
+        store.kept = fresh
     store.kept.add(task)
     task.add_done_callback(store.kept.discard)
     return 0

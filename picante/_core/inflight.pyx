@@ -66,9 +66,10 @@ cdef class InFlightEntry:
             loop = running_loop()
             if loop is None:
                 raise RuntimeError("Waiting for a computation takes a running asyncio event loop.")
-            if self.followed is not None and self.followed.loop is not loop and stands_still(self.followed):
-                wake(abandon_frame(self.followed), None)
-                cancel_entry(self.followed)
+            followed = self.followed  # held on to: it may end while its loop is asked
+            if followed is not None and followed.loop is not loop and stands_still(followed):
+                wake(abandon_frame(followed), None)
+                cancel_entry(followed)
                 break
             future = loop.create_future()
             followed = self.followed

@@ -11,7 +11,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from picante._core.errors import CycleError, DuplicateKindError, ForeignDatabaseError
 from picante._core.key cimport new_dyn_key
 from picante._core.key import QueryKindId
-from picante._core.node cimport Link, Table, label_of, node_key, safe_repr
+from picante._core.node cimport Link, Table, begin_transition, end_transition, label_of, node_key, safe_repr
 from picante._core.observe cimport READING
 from picante._core.runtime cimport view_of
 from picante._core.store cimport table_for
@@ -40,8 +40,13 @@ cdef class Ingredient:
                 "as its `runtime`."
             )
         cdef Store store = (<Runtime> runtime).store
+        cdef bint collecting
         if self.store is None:
-            self.adopt(store)
+            collecting = begin_transition()  # else a finalizer might do the same in the middle of it
+            try:
+                self.adopt(store)
+            finally:
+                end_transition(collecting)
         elif self.store is not store:
             raise ForeignDatabaseError(
                 f"{self.name} belongs to another database than {db!r}. Make one ingredient for each database.",
@@ -108,7 +113,7 @@ cdef int check_view(Frame frame, Runtime runtime, Ingredient ingredient) except 
 
 cdef View view_for(Ingredient ingredient, Runtime runtime, Frame frame):
     """The view that a read through `runtime` sees, inside the query of `frame` or outside of any."""
-    if frame is None:
+    if frame is None or frame.ended:  # that may have happened since it was found
         return view_of(runtime)
     check_view(frame, runtime, ingredient)
     return frame.view

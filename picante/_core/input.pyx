@@ -13,7 +13,7 @@ from cpython.tuple cimport PyTuple_GET_ITEM
 from libc.stdint cimport uint32_t, uint64_t
 
 from picante._core.batch cimport Batch, current_batch, merged, n_open, pending_write
-from picante._core.change cimport Write
+from picante._core.change cimport Write, value_of
 from picante._core.equality cimport outcomes_equal, same
 from picante._core.errors import InputNotFoundError
 from picante._core.frame cimport Frame, current_frame, number_of, record
@@ -287,8 +287,9 @@ cdef class InputIngredient(Ingredient):
         cdef Write write
         if batch is None:
             return keys
+        writes = batch.writes
         there = {Key.encode(key): key for key in keys}
-        for write in batch.writes.values():
+        for write in list(writes.values()):  # encoding a key may run anything
             if write.ingredient is self and write.flags & VALUE:
                 there.setdefault(Key.encode(write.slot.key), write.slot.key)
             elif write.ingredient is self:
@@ -327,7 +328,8 @@ cdef class InputIngredient(Ingredient):
         """A part as it is now, and as long as it is known to have been so."""
         cdef Node part = Node()
         cdef Version version
-        cdef list versions = [] if slot.history is None else list(slot.history)
+        cdef list history = slot.history  # held on to: making a list may run finalizers, and those may drop this one
+        cdef list versions = [] if history is None else list(history)
         part.table = slot.table
         part.key = slot.key
         part.encoded = slot.encoded
@@ -360,10 +362,11 @@ cdef class InputIngredient(Ingredient):
         """What a direct read sees, outside of any query: what waits in the batch of this context goes first."""
         cdef Write write = pending_write(self.store, slot)
         if write is None:
-            return (slot.value,) if slot is not None and slot.flags & VALUE else None
+            return None if slot is None else value_of(slot)
         if write.fields is None:
             return (write.value,) if write.flags & VALUE else None
-        return (merged(opened(slot.value), write.fields),) if slot.flags & VALUE else None
+        found = value_of(slot)
+        return None if found is None else (merged(opened(found[0]), write.fields),)
 
     cdef tuple read(self, Runtime runtime, key):
         """The value of `key` in a tuple, recorded as read, or None where it is absent."""
@@ -401,7 +404,7 @@ cdef class InputIngredient(Ingredient):
         if slot is None:
             return None
         if slot.valid_since <= view.revision:
-            return (slot.value,) if slot.flags & VALUE else None
+            return value_of(slot)
         version = find_version(slot, view.revision)
         return (version.value,) if version is not None and version.flags & VALUE else None
 
@@ -463,12 +466,14 @@ cdef bint same_fields(object first, object second, name) except -1:
 cdef list changed_parts(Node slot, Write write):
     """The parts of the slot that `write` changes."""
     cdef list changed = []
+    cdef dict parts = slot.parts
     old = slot.value
+    write.compared = parts
     write.n_parts = 0
-    if slot.parts is None:
+    if parts is None:
         return changed
-    write.n_parts = len(slot.parts)
-    for name, part in list(slot.parts.items()):
+    write.n_parts = len(parts)
+    for name, part in list(parts.items()):
         if (slot.flags ^ write.flags) & VALUE or name != PRESENCE and not same_fields(old, write.value, name):
             changed.append(part)
     return changed

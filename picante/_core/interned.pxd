@@ -17,4 +17,5 @@ cdef class InternedIngredient(Ingredient):
     cdef void hide(self, object value) noexcept
     cdef Node node_of(self, object id)
     cdef int tell_interned(self, object number, bint is_new) except -1
+    cdef list between(self, Py_ssize_t start, Py_ssize_t stop)
     cdef int forget(self, Py_ssize_t n, Py_ssize_t n_now) except -1

@@ -15,10 +15,10 @@ from picante._core.ingredient cimport init_ingredient, runtime_of, view_for
 from picante._core.key cimport encode_key, intern_id, is_plain_key
 from picante._core.key import InternId, QueryKindId
 from picante._core.node cimport (
-    VALUE, PyObject_GC_IsTracked, PyObject_GC_Track, PyObject_GC_UnTrack, ensure_node, leads_nowhere,
-    untrack_if_plain,
+    VALUE, PyObject_GC_IsTracked, PyObject_GC_Track, PyObject_GC_UnTrack, begin_transition, end_transition, ensure_node,
+    leads_nowhere, untrack_if_plain,
 )
-from picante._core.observe cimport INTERNED, READ, flush, tell
+from picante._core.observe cimport INTERNED, READ, Observation, flush, tell
 from picante._core.runtime cimport Runtime
 
 
@@ -113,15 +113,25 @@ cdef class InternedIngredient(Ingredient):
     cdef int tell_interned(self, object number, bint is_new) except -1:
         """Let observers know. The node is made for it, as it would be when a query reads the value."""
         cdef Node node = self.node_of(number)
-        tell(self.store.observer, INTERNED, node, 0, number_of(current_frame()), int(number), is_new)
-        flush(self.store.observer)
+        cdef Observation hub = self.store.observer  # now: making the node may run finalizers, and those may close it
+        if hub is not None:
+            tell(hub, INTERNED, node, 0, number_of(current_frame()), int(number), is_new)
+            flush(hub)
         return 0
+
+    cdef list between(self, Py_ssize_t start, Py_ssize_t stop):
+        """Values by id. Of one moment: making the list might run finalizers, and those might take back some of them."""
+        cdef bint collecting = begin_transition()
+        try:
+            return self.values[start:stop]
+        finally:
+            end_transition(collecting)
 
     cdef int forget(self, Py_ssize_t n, Py_ssize_t n_now) except -1:
         """Take back all ids from `n` on, which nobody knows yet; nothing if there are not `n_now` of them any more."""
         if len(self.values) != n_now:
             return 0
-        for value in self.values[n:]:
+        for value in self.between(n, n_now):
             if is_plain_key(value):
                 del self.plain[value]
             else:

@@ -142,8 +142,7 @@ cdef class NewMemos:
                     self.seen.add(_number_of(node))
             elif self.sections:
                 table = (<Ingredient> self.sections.pop()).table
-                self.todo = list(table.plain.values())
-                self.todo += table.encoded.values()
+                self.todo = [*table.plain.values(), *table.encoded.values()]
             else:
                 return False
         return True

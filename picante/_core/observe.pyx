@@ -233,9 +233,11 @@ cdef class Observation:
         cdef Sink sink
         cdef Event event
         cdef PyObject *returned
+        cdef bint collecting
         global picante_delivering
         if picante_delivering:
             return
+        collecting = begin_transition()  # why: see `frame.context_with`
         try:
             events = self.pending.pop(this_thread(), None)
             if events is None:
@@ -244,6 +246,8 @@ cdef class Observation:
             token = PyContextVar_Set(self.frame_var, self.outside)
         except BaseException:
             return
+        finally:
+            end_transition(collecting)
         picante_delivering = 1
         for event in <list> events:
             for sink in self.sinks:
@@ -254,7 +258,10 @@ cdef class Observation:
                     else:
                         Py_DECREF(<object> returned)
         picante_delivering = 0
+        collecting = begin_transition()
         try:
             PyContextVar_Reset(self.frame_var, token)
         except BaseException:
             pass
+        finally:
+            end_transition(collecting)

@@ -113,7 +113,7 @@ cdef int _forget(Store store, Node node, Failure failure) except -1:
         if node.flags & FAILED and node.value is failure:
             until = node.verified_at if node.flags & MARKED else store.present.revision
             mark_from(store, node, until)
-            store.idle += read_by(node)
+            store.idle.extend(read_by(node))
             drop_edges(node)
             release_slot(node)
             node.flags = 0

@@ -18,7 +18,9 @@ from functools import partial
 
 from cpython.ref cimport PyObject
 
-from picante._core.node cimport UNLINKED, VALUE, copy_current, find_version, holds_at
+from picante._core.node cimport (
+    UNLINKED, VALUE, begin_transition, copy_current, end_transition, find_version, holds_at,
+)
 from picante._core.store cimport release_version, sweep
 
 DEFAULT_MAX_ENTRIES = 20_000
@@ -60,12 +62,17 @@ cdef int offer(Store store, Node node, View view) except -1:
     """Keep the value that `node` has at `view`, which a snapshot has computed, for later readers."""
     cdef Version version
     cdef object address = <size_t> <PyObject *> node
+    cdef bint collecting
     if _max_entries == 0:
         return 0
-    if holds_at(node, view.revision):
-        version = copy_current(node, view.revision)
-    else:
-        version = find_version(node, view.revision)
+    collecting = begin_transition()  # what is copied is of one moment
+    try:
+        if holds_at(node, view.revision):
+            version = copy_current(node, view.revision)
+        else:
+            version = find_version(node, view.revision)
+    finally:
+        end_transition(collecting)
     if version is None or not version.flags & VALUE:
         return 0
     _drop(store, address)
