@@ -9,7 +9,7 @@ from picante._core.node cimport Node
 from picante._core.pack cimport Packer
 from picante._core.records cimport Dependency, Index, Record, Section
 from picante._core.runtime cimport Runtime
-from picante._core.store cimport Store, View
+from picante._core.store cimport HeldView, Store, View
 
 
 @cython.final
@@ -19,6 +19,7 @@ cdef class Dump:
     cdef Runtime runtime
     cdef Store store
     cdef View view
+    cdef HeldView held
     cdef Packer packer
     cdef Buffer packed
     cdef Buffer out              # the records that are being written
@@ -54,7 +55,6 @@ cdef class Dump:
     cdef readonly Py_ssize_t n_too_large
     cdef readonly Py_ssize_t n_over_limit
     cdef readonly Py_ssize_t n_incomplete  # dropped because of what they depend on
-    cdef bint closed
 
     cdef int begin_section(self, Section section) except -1
     cdef int read_interned(self, Section section, value) except -1

@@ -36,7 +36,7 @@ from picante._core.records cimport (
     record_size, saw_failure, write_record,
 )
 from picante._core.runtime cimport view_of
-from picante._core.store cimport enter_view, leave_view
+from picante._core.store cimport HeldView
 
 cdef Py_ssize_t ANY_ID = <Py_ssize_t> 1 << 32  # there are no more than these
 
@@ -100,8 +100,9 @@ cdef class Dump:
                     self.all.append(section)
         self.index.sections = self.all
         self.current = self.turn = -1
+        self.held = HeldView()
         self.view = view_of(runtime)  # last, as always
-        enter_view(self.view)
+        self.held.enter(self.store, self.view)
         for section in self.all:
             if section.type == "interned":
                 self.n_interned += 1
@@ -113,14 +114,9 @@ cdef class Dump:
         PyMem_Free(self.reads)
         PyMem_Free(self.deps)
 
-    def __del__(self):
-        self.close()
-
     def close(self):
         """Let go of the revision."""
-        if self.view is not None and not self.closed:
-            self.closed = True
-            leave_view(self.store, self.view)
+        self.held.close()
 
     @property
     def revision(self):

@@ -5,7 +5,7 @@ from libc.stdint cimport uint64_t
 
 from picante._core.node cimport Node
 from picante._core.runtime cimport Runtime
-from picante._core.store cimport Store, View
+from picante._core.store cimport HeldView, Store, View
 
 
 @cython.final
@@ -22,12 +22,20 @@ cdef class StoredMemos:
 
 
 @cython.final
+cdef class KeptMemos:
+    """While it is open, evicted memos that nothing depends on are kept: what has read them may still come."""
+
+    cdef Store store  # None once it is closed
+
+
+@cython.final
 cdef class NewMemos:
     """One look at all memos that hold at a revision, for those that are not logged yet."""
 
     cdef Runtime runtime
     cdef Store store
     cdef View view
+    cdef HeldView held
     cdef StoredMemos stored
     cdef dict ingredients   # the address of a Table -> its ingredient
     cdef list sections      # derived ingredients that are still to be looked at
@@ -36,9 +44,9 @@ cdef class NewMemos:
     cdef list positions     # ... and which of its edges is looked at next
     cdef StoredMemos seen   # in this look
     cdef list found
-    cdef bint closed
+    cdef bint only_known    # nothing is found: `stored` learns what there is, and that is all
 
-    cdef bint is_new(self, Node node) except -1
+    cdef bint is_new(self, Node node, bint is_read) except -1
     cdef int go_on(self) except -1
     cdef int add(self, Node node) except -1
     cdef list deps_of(self, Node node)

@@ -1,9 +1,11 @@
 from collections.abc import Iterable
-from typing import Any, final
+from typing import Any, Final, final
 
 from picante._core.derived import DerivedIngredient
 from picante._core.ingredient import Ingredient
 from picante._core.runtime import Runtime
+
+NO_VALUE: Final[object]
 
 @final
 class StoredMemos:
@@ -11,9 +13,19 @@ class StoredMemos:
     def __sizeof__(self) -> int: ...
 
 @final
+class KeptMemos:
+    def __init__(self, runtime: Runtime) -> None: ...
+    def close(self) -> None: ...
+
+@final
 class NewMemos:
     def __init__(
-        self, runtime: Runtime, ingredients: Iterable[Ingredient], stored: StoredMemos
+        self,
+        runtime: Runtime,
+        ingredients: Iterable[Ingredient],
+        stored: StoredMemos,
+        *,
+        only_known: bool = False,
     ) -> None: ...
     @property
     def revision(self) -> int: ...

@@ -5,7 +5,10 @@ had read, holds again when the same changes have been made again, as far as what
 needs no name in the log: `place_memo` asks whether each dependency is what it must be, and refuses a memo that lacks
 one, or whose dependencies are marked. What it refuses is computed when somebody asks for it, as if it were not there.
 
-Memos are read out in an order in which what they read stands before them.
+Memos are read out in an order in which what they read stands before them. One that was evicted comes without a value,
+if a memo that is read out has read it: put in place it is an evicted one again, which has a name, and edges that marking
+and verifying walk. Where an evicted memo stands already and holds, its name counts as what is meant only if a load or
+an entry has put it there: there is no value to be compared, and what has run here since might have given another one.
 """
 
 cimport cython
@@ -23,16 +26,18 @@ from picante._core.input cimport PRESENCE, InputIngredient
 from picante._core.interned cimport InternedIngredient
 from picante._core.key cimport Key
 from picante._core.node cimport (
-    EVICTED, FAILED, LOADED, MARKED, NO_OUTCOME, NOWHERE, OUTCOME, PART, UNLINKED, VALUE, Edge, Table, begin_transition,
-    end_transition, ensure_node, find_node, holds_at, new_note, record_of, release_slot, replace_edges, reserve_edges,
-    track,
+    EVICTED, FAILED, LOADED, MARKED, NAMED, NO_OUTCOME, NOWHERE, OUTCOME, PART, REASON, UNLINKED, VALUE, Edge, Table,
+    begin_transition, end_transition, ensure_node, find_node, holds_at, name_holds_at, new_note, record_of, release_slot,
+    replace_edges, reserve_edges, track,
 )
-from picante._core.outcome cimport Outcome, outcome_at
+from picante._core.outcome cimport Outcome, name_at, outcome_at
 from picante._core.packed cimport UNREADABLE, opened, readable
 from picante._core.records cimport MEMBERS_PART, OUTSIDE_PART, PRESENCE_PART, WHOLE
 from picante._core.restore cimport outside_part
 from picante._core.runtime cimport view_of
-from picante._core.store cimport enter_view, is_limited, keep_current, leave_view, may_be_idle
+from picante._core.store cimport HeldView, is_limited, keep_current, may_be_idle, sweep
+
+NO_VALUE = object()  # stands for the value of a memo that was evicted
 
 
 @cython.final
@@ -84,6 +89,30 @@ cdef class StoredMemos:
 
 
 @cython.final
+cdef class KeptMemos:
+    """Keeps evicted memos that nothing depends on, until it is closed, or dropped.
+
+    A recovery brings memos back in the order in which they were logged. Where memory is limited, one of them may be
+    evicted before those come that have read it.
+    """
+
+    def __init__(self, Runtime runtime not None):
+        self.store = runtime.store
+        self.store.n_keeping += 1
+
+    def __del__(self):
+        self.close()
+
+    def close(self):
+        """Forget what is of no use now."""
+        cdef Store store = self.store
+        self.store = None
+        if store is not None:
+            store.n_keeping -= 1
+            sweep(store)
+
+
+@cython.final
 cdef class NewMemos:
     """The memos of some ingredients that hold at the present revision and that `stored` does not know yet.
 
@@ -91,9 +120,10 @@ cdef class NewMemos:
         runtime: that of the database.
         ingredients: all that is logged.
         stored: which memos are logged already; what is found is added to it.
+        only_known: find out what there is, and nothing more: `take` gives nothing.
     """
 
-    def __init__(self, Runtime runtime not None, ingredients, StoredMemos stored not None):
+    def __init__(self, Runtime runtime not None, ingredients, StoredMemos stored not None, *, only_known=False):
         cdef Ingredient each
         self.runtime = runtime
         self.store = runtime.store
@@ -110,17 +140,14 @@ cdef class NewMemos:
                 self.ingredients[<size_t> <PyObject *> each.table] = each
                 if isinstance(each, DerivedIngredient):
                     self.sections.append(each)
+        self.only_known = only_known
+        self.held = HeldView()
         self.view = view_of(runtime)  # last, as always
-        enter_view(self.view)
-
-    def __del__(self):
-        self.close()
+        self.held.enter(self.store, self.view)
 
     def close(self):
         """Let go of the revision."""
-        if self.view is not None and not self.closed:
-            self.closed = True
-            leave_view(self.store, self.view)
+        self.held.close()
 
     @property
     def revision(self):
@@ -136,7 +163,7 @@ cdef class NewMemos:
                 self.go_on()
             elif self.todo:
                 node = self.todo.pop()
-                if self.is_new(node):
+                if self.is_new(node, False):
                     self.path.append(node)
                     self.positions.append(0)
                     self.seen.add(_number_of(node))
@@ -150,6 +177,7 @@ cdef class NewMemos:
     def take(self):
         """What was found since the last call: of each memo its ingredient, its key, its value and its dependencies.
 
+        The value of one that was evicted is NO_VALUE.
         A dependency is its ingredient, its key, of which part it is, in which state it was (whether it had a value; of
         the list of all keys, part -4, how many there were), and a number that it shares with what one `map` has read.
         """
@@ -157,12 +185,15 @@ cdef class NewMemos:
         self.found = fresh
         return found
 
-    cdef bint is_new(self, Node node) except -1:
+    cdef bint is_new(self, Node node, bint is_read) except -1:
+        """`is_read`: one that is new has read it, so it is taken even if its value is gone."""
+        cdef uint32_t flags = node.flags & (VALUE | EVICTED | MARKED | UNLINKED)
         return (
-            node.flags & (VALUE | MARKED | UNLINKED) == VALUE
+            (flags == VALUE or is_read and flags == EVICTED)
             and node.valid_since <= self.view.revision
             and not self.seen.has(_number_of(node))
             and not self.stored.has(_number_of(node))
+            and (flags == VALUE or not self.stored.has(_without_value(_number_of(node))))
         )
 
     cdef int go_on(self) except -1:
@@ -172,7 +203,7 @@ cdef class NewMemos:
         while i < node.n_edges:
             dep = None if node.edges[i].dep == NULL else <Node> node.edges[i].dep
             i += 1
-            if dep is not None and (<Table> dep.table).derived and not dep.flags & PART and self.is_new(dep):
+            if dep is not None and (<Table> dep.table).derived and not dep.flags & PART and self.is_new(dep, True):
                 self.positions[-1] = i
                 self.path.append(dep)
                 self.positions.append(0)
@@ -186,23 +217,30 @@ cdef class NewMemos:
         """Take a memo, if it and all that it has read still hold at the revision."""
         cdef list deps = None
         cdef object ingredient = self.ingredients.get(<size_t> node.table)
+        cdef uint64_t number
         cdef bint collecting
         if ingredient is None or type(node.key) is Key:
             return 0
         collecting = begin_transition()
         try:
-            if holds_at(node, self.view.revision) and node.flags & VALUE:
-                deps = self.deps_of(node)
-            value, number = node.value, _number_of(node)
+            number = _number_of(node)
+            value = node.value
+            if node.flags & EVICTED:
+                number, value = _without_value(number), NO_VALUE
+            if name_holds_at(node, self.view.revision) and (
+                node.flags & VALUE or node.flags & EVICTED and node.n_dependents
+            ):
+                deps = [] if self.only_known else self.deps_of(node)
         finally:
             end_transition(collecting)
         if deps is None:
             return 0
-        try:
-            value = opened(value)
-        except DecodeError:
-            return 0
-        self.found.append((ingredient, node.key, value, deps))
+        if not self.only_known:
+            try:
+                value = opened(value)
+            except DecodeError:
+                return 0
+            self.found.append((ingredient, node.key, value, deps))
         self.stored.add(number)
         return 0
 
@@ -225,7 +263,7 @@ cdef class NewMemos:
         cdef Table table = <Table> dep.table
         cdef Node record = dep
         cdef object part = WHOLE
-        if ingredient is None or not outcome_at(dep, self.view, &outcome) or outcome.changed_at != seen:
+        if ingredient is None or not name_at(dep, self.view, &outcome) or outcome.changed_at != seen:
             return None
         if isinstance(ingredient, InternedIngredient):
             return ingredient, (<InternedIngredient> ingredient).values[dep.key], WHOLE, 1
@@ -244,17 +282,40 @@ cdef class NewMemos:
                 return (ingredient, reader.key, OUTSIDE_PART, 1) if record is reader else None
             part = PRESENCE_PART if part == PRESENCE else part
             outcome_at(record, self.view, &outcome)
-        if table.derived and not outcome.flags & VALUE or type(record.key) is Key:
+        if table.derived and not outcome.flags & (VALUE | EVICTED) or type(record.key) is Key:
             return None
-        return ingredient, record.key, part, 1 if outcome.flags & VALUE else 0
+        return ingredient, record.key, part, 1 if outcome.flags & (VALUE | EVICTED) else 0
 
 
-cdef uint64_t _number_of(Node node) noexcept:
-    """What tells this memo of `node` from all others: its node, its outcome, and since when that holds. Never 0."""
+cdef uint64_t _number_of(Node node) except? 0:
+    """What tells this memo from all others: its query and its key, its outcome, and since when that holds. Never 0.
+
+    By the key, not by the address of the node: where memory is limited, nodes come and go, and one that has come again
+    with the same outcome has been logged, while another one may stand where it stood.
+    """
+    cdef uint64_t key = _number_of_key(node.key if node.encoded is None else node.encoded)
     return (
-        _mixed(<uint64_t> <size_t> <PyObject *> node + _mixed(node.changed_at + _mixed(node.valid_since)))
+        _mixed(<uint64_t> <size_t> node.table + _mixed(key + _mixed(node.changed_at + _mixed(node.valid_since))))
         or 1
     )
+
+
+cdef uint64_t _number_of_key(key) except? 0:
+    """Of a key that is looked up as it is, or of the encoding of another one: no code of the user runs.
+
+    Not simply its hash: -1 and -2 have one.
+    """
+    cdef uint64_t number = 1
+    if type(key) is tuple:
+        for each in <tuple> key:
+            number = _mixed(number + _number_of_key(each))
+        return number
+    return _mixed(<uint64_t> <Py_hash_t> hash(key) + (1 if type(key) is int and key == -1 else 0)) or 1
+
+
+cdef inline uint64_t _without_value(uint64_t number) noexcept:
+    """The number of the same memo where its value is gone: that of one with its value says more."""
+    return _mixed(number + 1) or 1
 
 
 cdef uint64_t _mixed(uint64_t number) noexcept:
@@ -270,15 +331,16 @@ def place_memo(
 ):
     """Put a memo in place, if the present revision is `revision` and all `deps` are in the state that they say.
 
-    `deps` are as `NewMemos.take` gives them. Returns whether the cell has this value now, and holds. What is refused is
-    computed when it is asked for; a value that is there and holds stays.
+    `deps` are as `NewMemos.take` gives them. Returns whether the cell has this outcome now, and holds. What is refused
+    is computed when it is asked for; a value that is there and holds stays. Without a value to compare with, a memo
+    whose dependencies are as it has read them is as it was, and any other is another outcome than before.
     """
     cdef Node node, dep
     cdef list nodes = [], groups = []
     cdef dict states = {}
     cdef Edge *edges = NULL
     cdef list trash = []
-    cdef bint collecting, keeps_name
+    cdef bint collecting, has_value = value is not NO_VALUE, was_compared = False, keeps_name = False, was_marked
     cdef uint64_t old_name, size = 0
     cdef Py_ssize_t i
     if ingredient.store is not runtime.store:
@@ -294,11 +356,11 @@ def place_memo(
             groups.append(group)
         states[dep] = state
     old_name, old = node.changed_at, node.value
-    keeps_name = False
-    if node.flags & VALUE:
+    if has_value and node.flags & VALUE:
+        was_compared = True
         old = readable(old)
         keeps_name = old is not UNREADABLE and outcomes_equal(ingredient.eq, old, value)
-    if is_limited(<PyObject *> runtime.store, <PyObject *> node):
+    if has_value and is_limited(<PyObject *> runtime.store, <PyObject *> node):
         size = size_of(runtime.store, node, value)
     edges = reserve_edges(nodes)
     collecting = begin_transition()
@@ -306,35 +368,49 @@ def place_memo(
         if runtime.store.present.revision != revision or node.changed_at != old_name:
             return False
         if node.flags & (VALUE | MARKED) == VALUE:
-            return keeps_name
-        if node.flags & (FAILED | EVICTED) or node.running is not None or not keeps_name and (
-            node.history is not None or node.flags & OUTCOME and old_name >= revision
+            return keeps_name or not has_value
+        if node.flags & FAILED or node.running is not None:
+            return False
+        if node.flags & (EVICTED | MARKED) == EVICTED:
+            if not _was_put_there(node):
+                return False
+            keeps_name = True
+        elif not was_compared:
+            keeps_name = node.flags & (VALUE | EVICTED) and _has_read_the_same(node)
+        if not keeps_name and (
+            node.history is not None or old_name >= revision and (node.flags & NAMED or node.n_dependents)
         ):
             return False
-        for i in range(PyList_GET_SIZE(nodes)):
-            if not _is_in_state(nodes[i], states[nodes[i]]):
-                return False
+        if not keeps_name or was_compared:
+            for i in range(PyList_GET_SIZE(nodes)):
+                if not _is_in_state(nodes[i], states[nodes[i]]):
+                    return False
+        was_marked = node.flags & MARKED
         keep_current(runtime.store, node, node.verified_at, revision, revision)
-        for i in range(node.n_edges):
-            if node.edges[i].dep != NULL and may_be_idle(<Node> node.edges[i].dep):
-                runtime.store.idle.append(<Node> node.edges[i].dep)
-        for i in range(PyList_GET_SIZE(nodes)):
-            dep = nodes[i]
-            edges[i].seen = dep.changed_at
-            edges[i].group = groups[i]
-        replace_edges(node, edges, <uint32_t> PyList_GET_SIZE(nodes))
-        edges = NULL
-        track(node)
-        trash.append(node.value)
-        node.value = value
-        release_slot(node)
-        node.flags = VALUE
+        if not keeps_name or was_compared:
+            for i in range(node.n_edges):
+                if node.edges[i].dep != NULL and may_be_idle(<Node> node.edges[i].dep):
+                    runtime.store.idle.append(<Node> node.edges[i].dep)
+            for i in range(PyList_GET_SIZE(nodes)):
+                dep = nodes[i]
+                edges[i].seen = dep.changed_at
+                edges[i].group = groups[i]
+            replace_edges(node, edges, <uint32_t> PyList_GET_SIZE(nodes))
+            edges = NULL
+        if has_value or not keeps_name:
+            track(node)
+            trash.append(node.value)
+            node.value = value if has_value else None
+            release_slot(node)
+            node.flags = VALUE if has_value else EVICTED
+        if was_marked or not keeps_name:
+            node.valid_since = node.verified_at = revision
+        node.changed_at = old_name if keeps_name else revision
+        node.flags &= ~<uint32_t> MARKED
         node.ran = node.turned = new_note(LOADED, NOWHERE)
         node.ran_at = revision
-        node.changed_at = old_name if keeps_name else revision
-        node.valid_since = node.verified_at = revision
         runtime.store.marks += 1
-        if is_limited(<PyObject *> runtime.store, <PyObject *> node):
+        if has_value and is_limited(<PyObject *> runtime.store, <PyObject *> node):
             count_memo(runtime.store, node, size)
             make_room(runtime.store, node, trash)
         return True
@@ -342,6 +418,29 @@ def place_memo(
         end_transition(collecting)
         PyMem_Free(edges)
         _let_go(runtime, nodes, node)
+
+
+cdef inline bint _was_put_there(Node node) noexcept:
+    """Whether its outcome was loaded, or put in place by an entry of a log."""
+    return node.ran & REASON == LOADED
+
+
+cdef bint _has_read_the_same(Node node) noexcept:
+    """Whether all that a marked memo has read is known to be as it was read: then it holds, as after a walk."""
+    cdef uint32_t i
+    cdef Node dep
+    if node.flags & UNLINKED:
+        return False
+    for i in range(node.n_edges):
+        if node.edges[i].dep == NULL or node.edges[i].seen == NO_OUTCOME:
+            return False
+        dep = <Node> node.edges[i].dep
+        if (
+            dep.flags & (MARKED | FAILED) or not dep.flags & NAMED or dep.changed_at != node.edges[i].seen
+            or (<Table> dep.table).link.ingredient == NULL
+        ):
+            return False
+    return True
 
 
 cdef int _let_go(Runtime runtime, list nodes, Node node) except -1:
@@ -384,7 +483,10 @@ cdef bint _is_in_state(Node dep, object state) except -1:
     if dep is table.members:
         return table.n_present == state
     if table.derived:
-        return dep.flags & PART or dep.flags & (VALUE | MARKED) == VALUE
+        return (
+            dep.flags & PART or dep.flags & (VALUE | MARKED) == VALUE
+            or dep.flags & (EVICTED | MARKED) == EVICTED and _was_put_there(dep)
+        )
     if table.members is None:
         return True  # an interned value
     if dep.flags & PART:

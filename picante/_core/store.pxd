@@ -47,6 +47,7 @@ cdef class Store:
     cdef set raised          # what cells have lent that the database owns up to its next revision, or None
     cdef uint64_t marks      # how often anything was marked, or lost its edges
     cdef list idle           # nodes that may no longer be of use to anybody
+    cdef Py_ssize_t n_keeping  # how many want them kept nevertheless, for now
     cdef set kept            # tasks of computations that go on though their callers may be gone, or None
     cdef list sources        # of values that were loaded and are not decoded yet
     cdef dict completed      # what snapshots computed (`sharing`); None where there never was a snapshot
@@ -54,6 +55,17 @@ cdef class Store:
     cdef Sieve sieve         # the limit of the whole database, or None
     cdef uint64_t clock      # how many memos came into a sieve
     cdef object __weakref__
+
+
+@cython.final
+cdef class HeldView:
+    """One use of a view by what reads in steps. Ends with `close`, or with the object."""
+
+    cdef Store store  # None before `enter` and after `close`
+    cdef View view
+
+    cdef void enter(self, Store store, View view) noexcept
+    cpdef close(self)
 
 
 cdef Table table_for(Store store, object kind)

@@ -51,6 +51,24 @@ cdef class Store:
         self.sources = []
 
 
+@cython.final
+cdef class HeldView:
+    def __del__(self):
+        self.close()
+
+    cdef void enter(self, Store store, View view) noexcept:
+        self.store = store
+        self.view = view
+        enter_view(view)
+
+    cpdef close(self):
+        """Let go of the revision. Closing twice is no error."""
+        cdef Store store = self.store
+        self.store = None
+        if store is not None:
+            leave_view(store, self.view)
+
+
 cdef Table table_for(Store store, object kind):
     cdef Table table = store.tables.get(kind)
     if table is None:
@@ -344,10 +362,16 @@ cdef bint may_be_idle(Node node) noexcept:
 
 
 cdef int sweep(Store store) except -1:
-    """Forget the nodes among the idle that hold nothing and that nobody refers to any more."""
+    """Forget the nodes among the idle that hold nothing and that nobody refers to any more.
+
+    Not while somebody wants evicted memos kept, since what reads them may still come (`memos.KeptMemos`).
+    """
     cdef list idle, forgotten = []
     cdef Node node
-    cdef bint collecting = begin_transition()
+    cdef bint collecting
+    if store.n_keeping:
+        return 0
+    collecting = begin_transition()
     try:
         while store.idle:
             idle, store.idle = store.idle, []

@@ -15,7 +15,8 @@ New memos have entries of their own, of five elements: the changes are none, an 
 fingerprint of its code, and the fifth element has of each memo: which of the ingredients, the key, packed, what it has
 read, and the value, packed. What it has read is of each thing: which of the ingredients, the key, packed, of which part
 it is, in which state it was, and if a `map` has read it a number that is that of the others. Memos hold where they
-stand: with all changes before them made, and no other.
+stand: with all changes before them made, and no other. The value of one that was evicted is empty: it stands there for
+those that have read it.
 
 Ids of interned values are another process's. So an entry says what was interned, and who reads it interns that again.
 """
@@ -40,7 +41,7 @@ from picante._core.ingredient import Ingredient
 from picante._core.input import InputIngredient
 from picante._core.interned import InternedIngredient
 from picante._core.key import Key
-from picante._core.memos import place_memo
+from picante._core.memos import NO_VALUE, place_memo
 from picante._core.pack import pack
 from picante._core.recorder import INVALIDATED, REMOVED, SET, ChangeRecorder
 from picante._core.unpack import unpack
@@ -87,7 +88,7 @@ class Entry:
     changes: tuple[tuple[int, int, bytes, bytes], ...]
     """What, the position of its ingredient, key, value."""
     memos: tuple[StoredMemo, ...] = ()
-    """The position of its ingredient, key, what it has read, value."""
+    """The position of its ingredient, key, what it has read, value (empty if it was evicted)."""
 
 
 # Most entries of a log are of the same few ingredients.
@@ -171,7 +172,8 @@ class Encoder:
         packed = []
         for ingredient, key, value, deps in memos:
             try:
-                packed_key, packed_value = pack(key), pack(value)
+                packed_key = pack(key)
+                packed_value = b"" if value is NO_VALUE else pack(value)
                 reads = [
                     (position(of), pack(it), part, state, *((group,) if group else ()))
                     for of, it, part, state, group in deps
@@ -402,7 +404,9 @@ class Replay:
             try:
                 key = unpack(packed_key, db=self.known, new_ids=new_ids)
                 cell = (ingredient.kind, Key.encode(key))
-                value = unpack(packed_value, db=self.known, new_ids=new_ids)
+                value: Any = NO_VALUE
+                if packed_value:
+                    value = unpack(packed_value, db=self.known, new_ids=new_ids)
                 reads = [
                     (read, unpack(data, db=self.known, new_ids=new_ids), part, state, group)
                     for each, data, part, state, group in packed_reads

@@ -92,6 +92,7 @@ class LogReport:
 
     Attributes:
         extends: the id of the cache file whose changes these are.
+        evicted: how many of the memos have no value.
         valid_size: how many bytes of it a recovery uses.
     """
 
@@ -101,6 +102,7 @@ class LogReport:
     entries: int = 0
     changes: int = 0
     memos: int = 0
+    evicted: int = 0
     first_revision: int | None = None
     last_revision: int | None = None
     valid_size: int = 0
@@ -226,6 +228,7 @@ def _inspect_log(path: str, data: bytes) -> LogReport:
         report.entries += 1
         report.changes += len(entry.changes)
         report.memos += len(entry.memos)
+        report.evicted += sum(not value for *_, value in entry.memos)
         if report.first_revision is None:
             report.first_revision = entry.revision
         report.last_revision = entry.revision

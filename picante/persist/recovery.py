@@ -11,7 +11,7 @@ from typing import Any
 
 from picante._core.errors import CacheCorruptError, DuplicateKindError
 from picante._core.ingredient import Ingredient
-from picante._core.memos import NewMemos, StoredMemos
+from picante._core.memos import KeptMemos, NewMemos, StoredMemos
 from picante._core.recorder import ChangeRecorder
 from picante._core.runtime import Runtime
 from picante.persist.entries import Problem, Replay
@@ -46,10 +46,9 @@ async def known_memos(runtime: Runtime, ingredients: Iterable[Ingredient]) -> St
     """All memos that hold now."""
     known = StoredMemos()
     slices = Slices()
-    memos = NewMemos(runtime, ingredients, known)
+    memos = NewMemos(runtime, ingredients, known, only_known=True)
     try:
         while memos.step(64):
-            memos.take()
             if slices.is_over():
                 await asyncio.sleep(0)
     finally:
@@ -89,9 +88,11 @@ async def recover(
         )
         return False
     recorder = db.runtime.record_changes()
+    kept = KeptMemos(db.runtime)
     try:
         return await _recover(db, path, name, options, by_kind, replay, found, recorder)
     finally:
+        kept.close()
         recorder.close()
 
 
