@@ -17,7 +17,7 @@ from picante import DerivedIngredient, InputIngredient, InternedIngredient, Runt
 from picante.persist import CacheLoadOptions, CacheSaveOptions, load_cache, save_cache
 
 MAGIC, END = b"\x89picante", b"etna"
-HEADER = struct.Struct("<8sII")
+HEADER = struct.Struct("<8sII")  # magic, version, checksum of these 12 bytes
 TRAILER = struct.Struct("<QI4s")
 REFERENCES = 23  # the extension around a value with references
 
@@ -154,6 +154,11 @@ class Section:
         return b"".join(msgpack.packb(each) for each in self.records)
 
 
+def header_of(version: int = 1) -> bytes:
+    begin = struct.pack("<8sI", MAGIC, version)
+    return begin + struct.pack("<I", zlib.crc32(begin))
+
+
 def cache_file(
     *sections: Section,
     revision: Any = 1,
@@ -165,7 +170,7 @@ def cache_file(
     index: bytes | None = None,
 ) -> bytes:
     """A cache file with the right checksums, whatever else is wrong with it."""
-    header = HEADER.pack(MAGIC, version, 0)
+    header = header_of(version)
     contents = [each.content for each in sections]
     raw: dict[str, Any] = {
         "revision": revision,

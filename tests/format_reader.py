@@ -47,8 +47,8 @@ def extension(code: int, content: bytes, names: list[Any]) -> Any:
 
 def read_cache(data: bytes) -> dict[str, Any]:
     """All that is in a cache file."""
-    magic, version, nothing = struct.unpack_from("<8sII", data)
-    assert (magic, version, nothing) == (b"\x89picante", 1, 0)
+    magic, version, checksum = struct.unpack_from("<8sII", data)
+    assert (magic, version, checksum) == (b"\x89picante", 1, zlib.crc32(data[:12]))
     size, checksum, end = struct.unpack_from("<QI4s", data, len(data) - 16)
     assert end == b"etna"
     at_index = len(data) - 16 - size

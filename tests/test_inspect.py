@@ -19,6 +19,7 @@ from picante.persist.format import Index, SectionInfo, write_file
 from picante.persist.inspect import CacheReport, LogReport, inspect
 from picante.persist.journal import JournalWriter
 from picante.persist.show import readable
+from tests.caches import header_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -273,7 +274,7 @@ def test_a_file_may_name_any_class_and_nothing_is_imported(tmp_path: Path) -> No
 
 def test_an_index_that_is_no_index(tmp_path: Path) -> None:
     path = tmp_path / "index"
-    header = struct.pack("<8sII", b"\x89picante", 1, 0)
+    header = header_of()
     for packed in (
         b"\xc0",
         b"\x80",

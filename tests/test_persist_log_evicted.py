@@ -420,7 +420,7 @@ async def test_entries_without_values_that_were_made_up_change_no_value(path: Pa
 
 
 async def test_a_log_that_was_cut_off_anywhere_gives_what_is_right(path: Path) -> None:
-    db, items = await logged(path)
+    _, items = await logged(path)
     data = log_at(path).read_bytes()
     start = len(data) - 400
     for size in [*range(start, len(data), 23), len(data)]:
@@ -495,6 +495,11 @@ async def programs(path: Path, seed: int) -> None:
     await log.close()
 
 
+def empty(folder: Path) -> None:
+    for each in folder.iterdir():
+        each.unlink()
+
+
 async def test_random_programs_within_limits_recover_what_is_right(tmp_path: Path) -> None:
     for seed in range(40):
         await programs(tmp_path / f"{seed}.bin", seed)
@@ -504,5 +509,4 @@ async def test_random_programs_within_limits_recover_what_is_right(tmp_path: Pat
 async def test_many_random_programs_within_limits_recover_what_is_right(tmp_path: Path) -> None:
     for seed in range(100, 5000):
         await programs(tmp_path / f"{seed}.bin", seed)
-        for each in tmp_path.iterdir():
-            each.unlink()
+        empty(tmp_path)

@@ -6,7 +6,7 @@ import argparse
 import json
 
 from picante._core.errors import PersistenceError
-from picante.commands.shared import DAMAGED, EXIT_CODES, OK, Commands, count, refuse
+from picante.commands.shared import DAMAGED, EXIT_CODES, OK, REFUSED, Commands, count, refuse
 from picante.persist.inspect import inspect, lines_of
 
 __all__ = ["add"]
@@ -45,4 +45,6 @@ def run(options: argparse.Namespace) -> int:
     else:
         for line in lines_of(report):
             print(line)
+    if not report.is_readable:
+        return REFUSED
     return DAMAGED if report.problems else OK

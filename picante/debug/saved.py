@@ -71,7 +71,7 @@ def read_graph(
     Raises:
         FileNotFoundError: there is none.
         CacheCorruptError: it is damaged, or no cache file.
-        PersistenceError: it is a log, or the system refuses to read it.
+        PersistenceError: it is a log, of another version, or the system refuses to read it.
     """
     data = read_limited(path)
     if data is None:
@@ -82,6 +82,11 @@ def read_graph(
             path=name_of(path),
         )
     report, index = check(name_of(path), data)
+    if not report.is_readable:
+        raise PersistenceError(
+            f"The cache file {name_of(path)!r} cannot be read: {report.problems[0]}.",
+            path=name_of(path),
+        )
     if index is None or report.problems:
         raise _damaged(path, report.problems[0])
     keys = RecordKeys(data, index)

@@ -1,7 +1,9 @@
 """The cache file: a header, the sections one after the other, an index of them, a trailer (r[persist.structure]).
 
-`docs/cache-format.md` describes it. The index stands behind the sections, so that a file can be written in one go, and
-a file that was cut off is known by its end. Checksums cover every byte; what is inside of records is checked by others.
+`docs/cache-format.md` describes it, and says when the version changes: the header is the same in all of them, so a file
+of another version is told from a damaged one. The index stands behind the sections, so that a file can be written in
+one go, and a file that was cut off is known by its end. Checksums cover every byte; what is inside of records is
+checked by others.
 """
 
 from __future__ import annotations
@@ -14,12 +16,21 @@ from typing import Any, Literal
 
 import msgpack  # type: ignore[import-untyped]  # ships no types
 
-__all__ = ["FORMAT_VERSION", "DamagedError", "Index", "SectionInfo", "read_index", "write_file"]
+__all__ = [
+    "FORMAT_VERSION",
+    "DamagedError",
+    "Index",
+    "OtherVersionError",
+    "SectionInfo",
+    "read_index",
+    "version_problem",
+    "write_file",
+]
 
 MAGIC = b"\x89picante"
 END = b"etna"
 FORMAT_VERSION = 1
-HEADER = struct.Struct("<8sII")  # magic, version, nothing
+HEADER = struct.Struct("<8sII")  # magic, version, checksum of these 12 bytes
 TRAILER = struct.Struct("<QI4s")  # size of the index, checksum of header and index, end
 CHUNK = 1 << 20  # how much is summed up at once
 
@@ -28,6 +39,20 @@ SectionType = Literal["interned", "input", "derived"]
 
 class DamagedError(Exception):
     """What is wrong with a file; becomes a `CacheCorruptError` that names it."""
+
+
+class OtherVersionError(DamagedError):
+    """The file is of another version of the format; as far as can be told, nothing is wrong with it."""
+
+    def __init__(self, version: int) -> None:
+        self.version = version
+        super().__init__(version_problem(version, FORMAT_VERSION))
+
+
+def version_problem(version: int, known: int) -> str:
+    """Why a file of another version is refused, in words for a message."""
+    writer = "a newer picante has written it" if version > known else "it is an old one"
+    return f"its format is version {version}, and this picante reads version {known}: {writer}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +88,7 @@ class Index:
 
 def write_file(file: Any, sections: Iterable[list[bytes]], index: Index) -> None:
     """Write all of it to a binary file."""
-    header = HEADER.pack(MAGIC, FORMAT_VERSION, 0)
+    header = _header(FORMAT_VERSION)
     file.write(header)
     for chunks in sections:
         for chunk in chunks:
@@ -92,19 +117,25 @@ def write_file(file: Any, sections: Iterable[list[bytes]], index: Index) -> None
     file.write(TRAILER.pack(len(packed), zlib.crc32(packed, zlib.crc32(header)), END))
 
 
+def _header(version: int) -> bytes:
+    begin = struct.pack("<8sI", MAGIC, version)
+    return begin + struct.pack("<I", zlib.crc32(begin))
+
+
 def read_index(data: bytes) -> Index:
     """What a file says that it holds; its own checksum, the sizes and the types are checked.
 
     Raises:
-        DamagedError: it is no such file, of another version, cut off or changed.
+        OtherVersionError: it is of another version.
+        DamagedError: it is no such file, cut off or changed.
     """
     if len(data) < HEADER.size or not data.startswith(MAGIC):
         raise DamagedError("it is no cache file" if data else "it is empty")
     _, version, _ = HEADER.unpack_from(data)
+    if _header(version) != data[: HEADER.size]:
+        raise DamagedError("the checksum of its header is wrong")
     if version != FORMAT_VERSION:
-        raise DamagedError(
-            f"its format is version {version}, and this picante reads version {FORMAT_VERSION}"
-        )
+        raise OtherVersionError(version)
     if len(data) < HEADER.size + TRAILER.size:
         raise DamagedError("it is cut off")
     size, checksum, end = TRAILER.unpack_from(data, len(data) - TRAILER.size)

@@ -20,10 +20,11 @@ from picante.persist.format import (
     FORMAT_VERSION,
     DamagedError,
     Index,
+    OtherVersionError,
     checksum_of,
     read_index,
 )
-from picante.persist.journal import MAGIC as LOG_MAGIC
+from picante.persist.journal import FORMAT_VERSION as LOG_FORMAT_VERSION, MAGIC as LOG_MAGIC
 from picante.persist.keys import RecordKeys, records_of
 
 __all__ = [
@@ -68,12 +69,13 @@ class CacheReport:
     """What is in a cache file.
 
     Attributes:
+        format_version: None if that cannot be read.
         problems: what is wrong with it, in words; a load would refuse the file for each of them.
     """
 
     path: str
     size: int
-    format_version: int = FORMAT_VERSION
+    format_version: int | None = None
     revision: int | None = None
     id: str | None = None
     names: list[str] = field(default_factory=list)
@@ -85,12 +87,18 @@ class CacheReport:
         """What `--json` shows."""
         return {"type": "cache", "ok": not self.problems, **asdict(self)}
 
+    @property
+    def is_readable(self) -> bool:
+        """Whether it is of the version of the format that this picante reads, or damaged."""
+        return self.format_version in (None, FORMAT_VERSION)
+
 
 @dataclass(slots=True)
 class LogReport:
     """What is in a log beside a cache file.
 
     Attributes:
+        format_version: None if that cannot be read.
         extends: the id of the cache file whose changes these are.
         evicted: how many of the memos have no value.
         valid_size: how many bytes of it a recovery uses.
@@ -98,6 +106,7 @@ class LogReport:
 
     path: str
     size: int
+    format_version: int | None = None
     extends: str | None = None
     entries: int = 0
     changes: int = 0
@@ -111,6 +120,11 @@ class LogReport:
     def as_dict(self) -> dict[str, Any]:
         """What `--json` shows."""
         return {"type": "log", "ok": not self.problems, **asdict(self)}
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether it is of the version of the format that this picante reads, or damaged."""
+        return self.format_version in (None, LOG_FORMAT_VERSION)
 
 
 def inspect(path: Path, *, largest: int = 10) -> CacheReport | LogReport:
@@ -138,8 +152,11 @@ def check(path: str, data: bytes, *, largest: int = 0) -> tuple[CacheReport, Ind
     try:
         index = read_index(data)
     except DamagedError as error:
+        if isinstance(error, OtherVersionError):
+            report.format_version = error.version
         report.problems.append(str(error))
         return report, None
+    report.format_version = FORMAT_VERSION
     report.revision = index.revision
     report.id = index.file_id.hex()
     report.names = [name for name, _ in index.names]
@@ -214,9 +231,10 @@ def _inspect_log(path: str, data: bytes) -> LogReport:
     from picante.persist.journal import scan_journal
 
     journal = scan_journal(data)
-    report = LogReport(path, len(data), valid_size=journal.valid_size)
-    if journal.id is not None:
-        report.extends = journal.id.hex()
+    report = LogReport(path, len(data), journal.version, valid_size=journal.valid_size)
+    id = journal.unread_id if journal.id is None else journal.id
+    if id is not None:
+        report.extends = id.hex()
     if journal.problem is not None:
         report.problems.append(journal.problem)
     for payload in journal.entries:
@@ -238,7 +256,8 @@ def _inspect_log(path: str, data: bytes) -> LogReport:
 def lines_of(report: CacheReport | LogReport) -> Iterator[str]:
     """The report for a person."""
     if isinstance(report, LogReport):
-        yield f"{report.path}: a log of {report.size:,} bytes"
+        version = "?" if report.format_version is None else report.format_version
+        yield f"{report.path}: a log of {report.size:,} bytes, format version {version}"
         yield f"extends the cache file {report.extends or '?'}"
         yield (
             f"{report.entries:,} entries with {report.changes:,} changes and {report.memos:,} memos, "
@@ -246,10 +265,11 @@ def lines_of(report: CacheReport | LogReport) -> Iterator[str]:
             if report.entries
             else "no entries"
         )
-        if report.problems:
+        if report.problems and report.is_readable:
             yield f"a recovery uses the first {report.valid_size:,} bytes of it"
     else:
-        yield f"{report.path}: a cache file of {report.size:,} bytes, format version {report.format_version}"
+        version = "?" if report.format_version is None else report.format_version
+        yield f"{report.path}: a cache file of {report.size:,} bytes, format version {version}"
         if report.revision is not None:
             yield f"saved at revision {report.revision}, id {report.id}"
         yield from _section_lines(report.sections)
@@ -267,7 +287,7 @@ def lines_of(report: CacheReport | LogReport) -> Iterator[str]:
     if not report.problems:
         yield "All checksums and records are as they should be."
     for problem in report.problems:
-        yield f"DAMAGED: {problem}"
+        yield f"{'DAMAGED' if report.is_readable else 'UNREADABLE'}: {problem}"
 
 
 def _section_lines(sections: Sequence[SectionReport]) -> Iterator[str]:

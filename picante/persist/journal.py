@@ -6,10 +6,10 @@ header, 32 bytes      ``picantej``, the version of the format (u32), 16 bytes th
 entry                 length (u32, not 0), checksum (u32), the payload
 ====================  ==================================================================================
 
-Numbers are little-endian. The checksum of an entry is the CRC-32 of the checksum before it (of the entry before, or of
-the header), the length and the payload. So an entry is valid only behind those that it was written behind: what was
-left on the disk by another journal, or stands behind a gap, cannot be taken for one. A length of 0 is never written, so
-a tail of zeros, as file systems leave it, is none either.
+Numbers are little-endian. The header is the same in all versions. The checksum of an entry is the CRC-32 of the
+checksum before it (of the entry before, or of the header), the length and the payload. So an entry is valid only behind
+those that it was written behind: what was left on the disk by another journal, or stands behind a gap, cannot be taken
+for one. A length of 0 is never written, so a tail of zeros, as file systems leave it, is none either.
 
 Reading ends at the first entry that is not valid. Writing begins there, and cuts off what follows.
 """
@@ -36,6 +36,7 @@ from picante.persist.files import (
     system_errors,
     try_lock,
 )
+from picante.persist.format import version_problem
 
 __all__ = [
     "FORMAT_VERSION",
@@ -66,13 +67,17 @@ class Journal(NamedTuple):
     """What a journal holds."""
 
     id: bytes | None
-    """Of the snapshot that it belongs to; None if the header is not valid."""
+    """Of the snapshot that it belongs to; None if the header is not valid, or of another version."""
     entries: Iterator[bytes]
     """The payloads of all valid entries, in order."""
     valid_size: int
     """Where the valid part of the file ends, in bytes from its beginning."""
     problem: str | None
     """Why what follows there is not valid, in words for a message; None if nothing follows."""
+    version: int | None
+    """Of the format; None if the header is not valid."""
+    unread_id: bytes | None
+    """The id, if the header is valid and of another version: then this is all that can be read."""
 
 
 def read_journal(path: Path, max_bytes: int | None = None) -> Journal | None:
@@ -91,7 +96,14 @@ def read_journal(path: Path, max_bytes: int | None = None) -> Journal | None:
 def scan_journal(data: bytes) -> Journal:
     """What the bytes of a journal hold, as far as they are valid."""
     found = _scan(data)
-    return Journal(found.id, _payloads(data, found.end), found.end, found.problem)
+    return Journal(
+        found.id,
+        _payloads(data, found.end),
+        found.end,
+        found.problem,
+        found.version,
+        found.unread_id,
+    )
 
 
 class _Scan(NamedTuple):
@@ -99,6 +111,8 @@ class _Scan(NamedTuple):
     end: int
     checksum: int  # of the last valid entry
     problem: str | None
+    version: int | None = None
+    unread_id: bytes | None = None
 
 
 def _scan(data: bytes) -> _Scan:
@@ -109,10 +123,10 @@ def _scan(data: bytes) -> _Scan:
     (checksum,) = _U32.unpack_from(data, _HEADER.size)
     if magic != MAGIC:
         return _Scan(None, 0, 0, "it is no journal of picante")
-    if version != FORMAT_VERSION:
-        return _Scan(None, 0, 0, f"its format has the version {version}, not {FORMAT_VERSION}")
     if checksum != zlib.crc32(data[: _HEADER.size]):
         return _Scan(None, 0, 0, "the checksum of its header is wrong")
+    if version != FORMAT_VERSION:
+        return _Scan(None, 0, 0, version_problem(version, FORMAT_VERSION), version, id)
     view = memoryview(data)
     at = HEADER_SIZE
     problem = None
@@ -133,7 +147,7 @@ def _scan(data: bytes) -> _Scan:
             problem = f"the checksum of the entry at byte {at} is wrong"
             break
         at, checksum = end, found
-    return _Scan(id, at, checksum, problem)
+    return _Scan(id, at, checksum, problem, version)
 
 
 def _payloads(data: bytes, end: int) -> Iterator[bytes]:

@@ -90,6 +90,9 @@ def read_log(
         return None
     for path in (log_of(name), next_log_of(name), log_of(name)):  # a writer may just rename it
         journal = read_journal(path, options.max_bytes)
+        if journal is not None and journal.unread_id == id:
+            # What it holds is not known, and without it the inputs may be those of long ago.
+            raise _unusable(path, journal.problem or "")
         if journal is None or journal.id != id:
             continue
         if journal.problem is not None:
@@ -106,9 +109,18 @@ def read_log(
                 replay.check(entry)
                 entries.append(entry)
         except DecodeError as error:
-            raise CacheCorruptError(path=path, reason=str(error).rstrip(".")) from error
+            raise _unusable(path, str(error).rstrip(".")) from error
         return FoundLog(id, entries, journal.valid_size, path == log_of(name))
     return None
+
+
+def _unusable(path: str, reason: str) -> CacheCorruptError:
+    return CacheCorruptError(
+        f"The log {path!r} cannot be used: {reason}. Delete it with its cache file, or recover with "
+        "`on_corrupt=IGNORE`.",
+        path=path,
+        reason=reason,
+    )
 
 
 def warn_of_other_logs(name: str, id: bytes) -> None:
@@ -117,9 +129,12 @@ def warn_of_other_logs(name: str, id: bytes) -> None:
     with suppress(PersistenceError):
         journal = read_journal(path)
     if journal is not None and journal.id != id and (journal.id is not None or journal.problem):
+        is_other = journal.id is not None or journal.unread_id is not None
+        why = "it belongs to another cache file than the one that is there"
         logger.warning(
-            "the log %s belongs to another cache file than the one that is there, and is left alone",
+            "the log %s is left alone: %s",
             path,
+            why if is_other else journal.problem,
             extra={"picante_event": "other_log", "path": path},
         )
 
