@@ -10,30 +10,25 @@ from __future__ import annotations
 import re
 import struct
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from enum import Enum
 from hashlib import blake2b
 from operator import attrgetter, itemgetter, methodcaller
 from types import FunctionType, GenericAlias, MappingProxyType, UnionType
 from typing import Any
 
-__all__ = [
-    "Encoder",
-    "Parts",
-    "bases_of",
-    "full_name",
-    "members_of",
-    "module_of",
-    "shows_contents",
-    "simple",
-]
+from picante.persist.objects import (
+    attributes_of,
+    bases_of,
+    declared_fields,
+    full_name,
+    library_value,
+    members_of,
+)
+
+__all__ = ["Encoder", "Parts", "shows_contents", "simple"]
 
 MAX_DEPTH = 60
-
-_qualname = type.__dict__["__qualname__"].__get__
-module_of = type.__dict__["__module__"].__get__
-bases_of: Callable[[type], tuple[type, ...]] = type.__dict__["__mro__"].__get__
-members_of: Callable[[type], Mapping[str, Any]] = type.__dict__["__dict__"].__get__
 
 # Types of the standard library whose `repr` is all of the value. They are looked up only in modules that are loaded.
 _SHOWN = frozenset(
@@ -45,20 +40,20 @@ _SHOWN = frozenset(
         ("datetime", "timezone"),
         ("decimal", "Decimal"),
         ("fractions", "Fraction"),
-        ("pathlib", "PosixPath"),
-        ("pathlib", "PurePosixPath"),
-        ("pathlib", "PureWindowsPath"),
-        ("pathlib", "WindowsPath"),
+        *(
+            ("ipaddress", f"IPv{version}{what}")
+            for version in (4, 6)
+            for what in ("Address", "Interface", "Network")
+        ),
+        *(
+            (module, name)
+            for module in ("pathlib", "pathlib._local")  # where they stand in 3.13
+            for name in ("PosixPath", "PurePosixPath", "PureWindowsPath", "WindowsPath")
+        ),
         ("uuid", "UUID"),
         ("zoneinfo", "ZoneInfo"),
     }
 )
-
-
-def full_name(cls: type) -> str:
-    """``module:Qualified.Name``, whatever the class says about itself."""
-    module, name = module_of(cls), _qualname(cls)
-    return f"{module if type(module) is str else ''}:{name}"
 
 
 class Parts:
@@ -179,6 +174,11 @@ class Encoder:
             parts.add(kind.__name__.encode())
             self.each((value.start, value.stop, value.step))
             return True
+        of_library = library_value(value, kind)
+        if of_library is not None:
+            parts.add(b"library", of_library.name)
+            (self.each if of_library.is_ordered else self.unordered)(of_library.contents)
+            return True
         module, _, name = full_name(kind).rpartition(":")
         if (
             module == "typing"
@@ -224,7 +224,15 @@ class Encoder:
                     parts.add(b"field", name)
                     self.add(object.__getattribute__(value, name))
                 return True
-        return False
+        declared = declared_fields(kind)
+        if declared is None:
+            return False
+        self.special(value, kind)
+        attributes = attributes_of(value)
+        for name in declared:
+            parts.add(b"field", name, name in attributes)
+            self.add(attributes.get(name))
+        return True
 
     def contents(self, value: Any, kind: Any) -> None:
         """What a container has in it; `kind` is the built-in type that it derives from."""
@@ -263,7 +271,7 @@ class Encoder:
 
 def shows_contents(kind: type) -> bool:
     """Does the encoder add what a value of this class holds, other than its class?"""
-    return any(
+    return declared_fields(kind) is not None or any(
         base is Enum
         or (type(base) is type and (base in _CONTENTS or base in _SCALARS))
         or type(members_of(base).get("__dataclass_fields__")) is dict

@@ -23,7 +23,7 @@ from collections.abc import Iterable
 from types import CodeType
 from typing import Any, NamedTuple
 
-from picante.persist.canonical import bases_of, members_of
+from picante.persist.objects import bases_of, declared_fields, full_name, members_of
 
 __all__ = ["NAME_SHIFT", "Change", "changes_of", "is_changed", "is_changed_by", "is_mutable"]
 
@@ -49,7 +49,8 @@ _MUTATING: dict[type, frozenset[str]] = {
     list: frozenset(_OF_LISTS),
     set: frozenset(_OF_SETS),
 }
-_METHODS = frozenset().union(*_MUTATING.values())
+_OF_ARRAYS = frozenset({ITEM, ATTRIBUTE, "fill", "partition", "put", "resize", "sort"})  # of NumPy
+_METHODS = _OF_ARRAYS.union(*_MUTATING.values())
 
 
 class Change(NamedTuple):
@@ -276,14 +277,17 @@ def is_changed(value: Any, changes: Iterable[Change]) -> bool:
 
 
 def _ways_of(value: Any) -> frozenset[str]:
-    for base in bases_of(type(value)):
+    kind = type(value)
+    for base in bases_of(kind):
         if (
             type(base) is type and base in _MUTATING
         ):  # another metaclass may hash by code of the user
             return _MUTATING[base]
         if type(members_of(base).get("__dataclass_fields__")) is dict:
             return _OF_DATACLASSES
-    return frozenset()
+    if declared_fields(kind) is not None:
+        return _OF_DATACLASSES
+    return _OF_ARRAYS if full_name(kind) == "numpy:ndarray" else frozenset()
 
 
 def _are_changed(items: list[Any] | None, how: str) -> bool:

@@ -40,17 +40,10 @@ from picante._core.record import Getter
 from picante._core.tracked import Tracked
 from picante.decorators.fields import RecordType
 from picante.persist.bytecode import Shape, shape_of
-from picante.persist.canonical import (
-    Encoder,
-    Parts,
-    bases_of,
-    full_name,
-    members_of,
-    shows_contents,
-    simple,
-)
+from picante.persist.canonical import Encoder, Parts, shows_contents, simple
 from picante.persist.changes import Change, is_changed, is_changed_by, is_mutable
 from picante.persist.hidden import Module, attributes_with_code, homes_of, leads_to
+from picante.persist.objects import attributes_of, bases_of, full_name, members_of
 
 __all__ = ["Fingerprints", "fingerprint"]
 
@@ -100,8 +93,10 @@ def fingerprint(function: Any, version: Any = None) -> bytes:
 
     * the instructions of the function and of those nested in it, with constants, names of parameters and attributes,
       and defaults;
-    * values of its closure and of its module that it reads: numbers, texts, dates, compiled patterns, enum members,
-      and containers and dataclasses of these. Of any other object only its class counts, and the name of the variable;
+    * values of its closure and of its module that it reads: numbers, texts, dates, paths, addresses, compiled patterns,
+      enum members, arrays of NumPy, and containers (also those of pyrsistent) and dataclasses of these, likewise
+      objects whose class declares fields by attrs, pydantic or msgspec. Of any other object only its class counts, and
+      the name of the variable;
     * functions of the same module that it uses, in the same way, also in tables (``{"a": parse_a}``) and behind other
       objects: decorators, with or without `functools.wraps`, closures, default arguments, `functools.partial`, bound
       methods, and attributes of objects that hold a function, a class, something else that can be called, or a tuple
@@ -115,8 +110,8 @@ def fingerprint(function: Any, version: Any = None) -> bytes:
     because they are dependencies with a fingerprint of their own; record classes by their name, fields and plain
     methods. Variables that the function itself assigns (`global`, `nonlocal`) are state and do not count either.
 
-    Lists, sets, dicts and dataclasses that are changed are state, too, and only their type counts: where the function,
-    one nested in it, or one of the functions that count calls a mutating method of such a variable
+    Lists, sets, dicts, dataclasses and the like that are changed are state, too, and only their type counts: where the
+    function, one nested in it, or one of the functions that count calls a mutating method of such a variable
     (``runs.append(key)``), or stores in it or deletes from it (``calls[key] += 1``), or does so with its items while
     these are nothing but containers (``groups[key].append(x)``). All others are constants, and count as they are when
     the fingerprint is taken. Only what is done through the name of the variable is seen: not what is done through
@@ -127,8 +122,11 @@ def fingerprint(function: Any, version: Any = None) -> bytes:
 
     What cannot be seen: functions that are looked up by a text (``getattr(it, name)``, ``globals()[name]``), by
     `__getattr__` of the module, or in something that a compiled class keeps for itself (`functools.cmp_to_key`); those
-    in lists and dicts that are attributes of an object, and whatever else an object holds, which may be state (a number
-    in an attribute: make it a constant of the module, or the object a frozen dataclass).
+    in lists and dicts that are attributes of an object, and whatever else an object holds of which no field is
+    declared: that may be state, such as what it has counted or cached, or the time at which it was made, and would be
+    another one in each process. So of ``SETTINGS = Settings(debug=True)`` the attributes count if `Settings` is a
+    dataclass (or of one of the libraries above), and not if its own `__init__` sets them. The same goes for an object
+    whose method the function calls, or that is an argument of a `functools.partial`.
 
     The module is that of the function which the query was made of, behind all decorators. Where that is not clear,
     since functions of several modules are behind it and none of these uses the other one, all of them count.
@@ -371,8 +369,17 @@ class _Describer:
             for spec in cls._fields or ():
                 self.parts.add(b"field", spec.name, spec.is_key)
                 self.encoder.add(spec.default)
+        of_pydantic = own.get("__pydantic_fields__")
+        if type(of_pydantic) is dict:
+            # What it makes of them has addresses in its names.
+            for name, field in of_pydantic.items():
+                about = attributes_of(field)
+                self.parts.add(b"field", name)
+                self.encoder.add([about.get(each) for each in _OF_FIELDS])
         for name in sorted(own.keys() - _BOOKKEEPING):
             value = own[name]
+            if name.startswith("__pydantic_"):
+                continue
             if issubclass(type(value), _OF_PICANTE):
                 continue
             if is_record and not issubclass(type(value), _METHODS):
@@ -462,6 +469,7 @@ class _Describer:
 
 
 _MISSING = object()
+_OF_FIELDS = ("annotation", "default", "default_factory", "metadata")  # of pydantic
 _kind_of = vars(Ingredient)["kind"].__get__
 _name_of = vars(Ingredient)["name"].__get__
 _OF_PICANTE = (Tracked, Getter)

@@ -20,9 +20,7 @@ from collections.abc import Callable
 from types import (
     BuiltinFunctionType,
     FunctionType,
-    GetSetDescriptorType,
     MappingProxyType,
-    MemberDescriptorType,
     MethodType,
     ModuleType,
 )
@@ -31,7 +29,7 @@ from typing import Any
 from picante._core.record import Getter
 from picante._core.tracked import Tracked
 from picante.decorators.fields import RecordType
-from picante.persist.canonical import bases_of, full_name, members_of, module_of
+from picante.persist.objects import attributes_of, bases_of, full_name, members_of, module_of
 
 __all__ = ["Module", "attributes_with_code", "code_of", "globals_of", "homes_of", "leads_to"]
 
@@ -148,31 +146,8 @@ def attributes_with_code(it: Any) -> list[tuple[str, Any]]:
 
     Lists and dicts are left out: those of an application or of a registry hold everything that was ever added to them.
     """
-    found = _attributes_of(it)
+    found = attributes_of(it)
     return [(name, found[name]) for name in sorted(found) if _may_hold_code(found[name])]
-
-
-def _attributes_of(it: Any) -> Names:
-    """The attributes of an object itself, without those of its class, and without what a property keeps there."""
-    kind = type(it)
-    found: Names = {}
-    kept: set[str] = set()
-    for base in reversed(bases_of(kind)):
-        members = members_of(base)
-        for name, member in list(members.items()):
-            if type(member) is MemberDescriptorType and name != "__dict__":  # one of its slots
-                try:
-                    found[name] = member.__get__(it)
-                except AttributeError:  # it has no value
-                    found.pop(name, None)
-            elif type(member) is functools.cached_property:
-                kept.add(name)
-        namespace = members.get("__dict__")
-        if type(namespace) is GetSetDescriptorType or type(namespace) is MemberDescriptorType:
-            values = namespace.__get__(it)
-            if type(values) is dict:
-                found.update((name, each) for name, each in values.items() if type(name) is str)
-    return {name: each for name, each in found.items() if name not in kept}
 
 
 def _may_hold_code(value: Any) -> bool:
@@ -264,7 +239,7 @@ def globals_of(it: Any) -> Names:
     """The names of the module that a function or class was defined in, behind decorators that say what they wrap."""
     for _ in range(100):  # a wrapper may wrap itself
         kind = type(it)
-        attributes = members_of(it) if issubclass(kind, type) else _attributes_of(it)
+        attributes = members_of(it) if issubclass(kind, type) else attributes_of(it)
         wrapped = attributes.get("__wrapped__")
         if wrapped is not None:
             it = wrapped
