@@ -874,6 +874,23 @@ async def test_a_progress_that_raises_ends_the_save(path: Path, one_by_one: None
     assert [each.name for each in path.parent.iterdir()] == ["cache.bin"]
 
 
+@pytest.mark.parametrize("at", ["first", "last"])
+async def test_a_progress_that_raises_ends_the_load(path: Path, one_by_one: None, at: str) -> None:
+    a = Small()
+    await a.fill()
+    await a.save(path)
+
+    def progress(n: int, total: int) -> None:
+        if at == "first" or n == total:
+            raise KeyError("enough")
+
+    b = Small()
+    with pytest.raises(KeyError):
+        await load_cache(path, b.runtime, b.all, progress=progress)
+    assert b.text.keys(b) == []
+    assert b.runtime.current_revision == 0
+
+
 async def test_a_save_in_vain_leaves_the_old_file(path: Path) -> None:
     # r[persist.save-atomic]
     a = Small()
@@ -965,13 +982,14 @@ async def test_values_interned_during_a_save_do_not_spoil_it(path: Path, one_by_
         assert await b.word.get(b, i) == str(i)
 
 
-async def test_memos_that_arrive_during_a_save_bring_their_interned_values_along(
-    path: Path, one_by_one: None, caplog: pytest.LogCaptureFixture
-) -> None:
+async def saved_while_words_arrive(
+    path: Path, n_before: int, options: CacheSaveOptions | None = None
+) -> Small:
+    """Save a database of 20 texts; of so many the word is interned before, of all during the save."""
     a = Small()
     for i in range(20):
         a.text.set(a, i, str(i))
-    for i in range(3):
+    for i in range(n_before):
         await a.word.get(a, i)
     begun = asyncio.Event()
 
@@ -982,9 +1000,16 @@ async def test_memos_that_arrive_during_a_save_bring_their_interned_values_along
 
     task = asyncio.ensure_future(go_on())
     # The interned values come first, so those that are there have been read at least in part.
-    await save_cache(path, a.runtime, a.all, progress=lambda *_: begun.set())
+    await save_cache(path, a.runtime, a.all, options, progress=lambda *_: begun.set())
     await task
     assert len(a.words) == 20
+    return a
+
+
+async def test_memos_that_arrive_during_a_save_bring_their_interned_values_along(
+    path: Path, one_by_one: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    await saved_while_words_arrive(path, 3)
     assert not caplog.records
     b = await loaded(path)
     for i in range(20):
@@ -996,22 +1021,7 @@ async def test_memos_that_arrive_during_a_save_bring_their_interned_values_along
 async def test_limits_hold_for_interned_values_that_arrive_during_a_save(
     path: Path, one_by_one: None, limit: int
 ) -> None:
-    a = Small()
-    for i in range(20):
-        a.text.set(a, i, str(i))
-    for i in range(10):
-        await a.word.get(a, i)
-    begun = asyncio.Event()
-
-    async def go_on() -> None:
-        await begun.wait()
-        for i in range(20):
-            await a.word.get(a, i)
-
-    task = asyncio.ensure_future(go_on())
-    options = CacheSaveOptions(max_records_per_section=limit)
-    await save_cache(path, a.runtime, a.all, options, progress=lambda *_: begun.set())
-    await task
+    await saved_while_words_arrive(path, 10, CacheSaveOptions(max_records_per_section=limit))
     b = await loaded(path)
     assert len(b.words) == min(limit, 20)
     for i in range(20):

@@ -861,9 +861,7 @@ except PersistenceError as error:
 def test_a_full_disk_costs_the_journal_nothing_that_was_written(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     lines = run(FULL_JOURNAL, path).stdout.splitlines()
-    assert lines[0].startswith(
-        f"The cache file {str(path)!r} could not be written: File too large."
-    )
+    assert lines[0].startswith(f"The log {str(path)!r} could not be written: File too large.")
     assert lines[1] == lines[0]
     assert lines[2] == str(HEADER_SIZE + 1008)
     assert "could not be opened for writing: File too large." in lines[3]

@@ -9,7 +9,7 @@ import sys
 import threading
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 from hypothesis import given, strategies as st
@@ -250,10 +250,14 @@ async def test_a_log_that_is_opened_by_a_database_in_use_loses_no_change(path: P
 
 
 async def test_what_opening_takes_is_what_the_class_and_recovering_take(path: Path) -> None:
-    of_class = signature(Log).parameters
+    of_class = dict(signature(Log).parameters)
     of_open = dict(signature(Log.open).parameters)
     assert of_open.pop("load_options").annotation == "CacheLoadOptions | None"
-    assert of_open == of_class  # names, kinds and defaults
+    assert of_open.pop("settings").annotation == "Unpack[LogSettings]"
+    settings = get_type_hints(log_module.LogSettings)
+    assert get_type_hints(Log.__init__).items() >= settings.items()
+    rest = {name: each for name, each in of_class.items() if name not in settings}
+    assert of_open == rest  # names, kinds and defaults
     db = Database()
     each = iter(db.ingredients.persistable_ingredients())  # which can be gone through once
     async with await Log.open(db, path, interval=None, ingredients=each):
@@ -517,6 +521,83 @@ async def test_the_log_of_another_cache_file_is_left_alone(
     again = await recovered(path)
     assert list(state(again)) == ["limit", "b"]
     assert "belongs to another cache file" in caplog.text
+
+
+@pytest.mark.parametrize("what", ["saved over", "removed", "log removed", "both removed"])
+async def test_what_happens_to_the_files_meanwhile_is_noticed_by_the_next_flush(
+    path: Path, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    db = Database()
+    async with manual(db, path) as log:
+        Page(db, "a", "x", None)
+        await log.flush()
+        if what == "saved over":
+            await db.save(path)
+        else:
+            remove(path, is_log=what != "removed", is_file=what != "log removed")
+        Page(db, "b", "y", None)
+        await log.flush()
+        assert ["was replaced or removed" in each.message for each in caplog.records] == [True]
+        Page(db, "c", "z", None)
+        await log.flush()
+        assert list(state(await recovered(path))) == ["limit", "a", "b", "c"]
+    assert list(state(await recovered(path))) == ["limit", "a", "b", "c"]
+    assert len(caplog.records) == 1
+
+
+def remove(path: Path, *, is_log: bool, is_file: bool) -> None:
+    if is_log:
+        log_of(path).unlink(missing_ok=True)
+    if is_file:
+        path.unlink(missing_ok=True)
+
+
+async def test_a_touched_cache_file_is_the_same(path: Path) -> None:
+    db = Database()
+    async with manual(db, path) as log:
+        os.utime(path)
+        Page(db, "a", "x", None)
+        await log.flush()
+        before = log.size
+        assert before > 32, "it is not compacted"
+        await log.flush()
+        assert log.size == before
+
+
+async def test_a_log_that_another_one_has_replaced_is_an_error(path: Path) -> None:
+    db = Database()
+    log = manual(db, path)
+    await log.start()
+    remove(path, is_log=True, is_file=True)
+    async with manual(Database(), path):
+        Page(db, "a", "x", None)
+        with pytest.raises(PersistenceError, match="was replaced while it was open"):
+            await log.flush()
+        with pytest.raises(PersistenceError, match="Close it, and open it again"):
+            await log.close()
+    assert list(state(await recovered(path))) == ["limit"]
+
+
+async def test_a_setting_that_is_none_is_refused_before_anything_is_recovered(path: Path) -> None:
+    db = Database()
+    async with manual(db, path):
+        Page(db, "a", "x", None)
+    again = Database()
+    with pytest.raises(ValueError, match="interval"):
+        await Log.open(again, path, interval=0)
+    wrong: dict[str, Any] = {"intervall": 1}
+    with pytest.raises(TypeError, match="intervall"):
+        await Log.open(again, path, **wrong)
+    assert Page.all(again) == []
+
+
+async def test_messages_name_the_log_where_it_is(path: Path) -> None:
+    db = Database()
+    async with manual(db, path) as log:
+        await log.compact()
+        current = log._current
+        assert current is not None
+        assert Path(current.journal.path) == log_of(path)
 
 
 async def test_a_database_of_another_program_is_refused_before_anything_changes(path: Path) -> None:

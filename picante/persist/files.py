@@ -94,19 +94,22 @@ class CacheTooLargeError(CacheCorruptError):
 
 
 @contextmanager
-def system_errors(path: object, done: str) -> Iterator[None]:
+def system_errors(path: object, done: str, what: str = "cache file") -> Iterator[None]:
     """What the system refuses comes out as a `PersistenceError`.
 
     Args:
         path: the file, as the user named it.
         done: what could not be done with it: "saved".
+        what: it is.
     """
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error) or type(error).__name__
         hint = _HINTS.get(error.errno or 0, "")
-        text = f"The cache file {_shown(path)} could not be {done}: {reason}. {hint}".rstrip()
+        if hint is _NO_ROOM and what != "cache file":
+            hint = "Make room."
+        text = f"The {what} {_shown(path)} could not be {done}: {reason}. {hint}".rstrip()
         raise PersistenceError(text, path=path) from error
 
 

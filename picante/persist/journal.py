@@ -189,7 +189,7 @@ class JournalWriter:
         self._pending = bytearray()
         self._is_dirty = False  # something was written that may not be on the disk
         self._broken: BaseException | None = None
-        with system_errors(path, "opened for writing"):
+        with system_errors(path, "opened for writing", "log"):
             self._name = os.path.realpath(name_of(path))
             with suppress(FileNotFoundError):
                 os.stat(self._name)  # refuses an impossible path before folders are made for it
@@ -271,6 +271,16 @@ class JournalWriter:
         """How many bytes the file has once everything appended is flushed."""
         return self._size + len(self._pending)
 
+    def moved(self, path: Path) -> None:
+        """The file was renamed, and is at `path` now."""
+        self.path = path
+        self._name = os.path.realpath(name_of(path))
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the file is still the one at its path, and not removed or replaced by another one."""
+        return self._fd >= 0 and is_at(self._fd, self._name)
+
     def append(self, payload: bytes | bytearray | memoryview) -> None:
         """Add an entry. It is safe once `flush` has returned.
 
@@ -289,7 +299,7 @@ class JournalWriter:
         self._pending += entry  # no call from here on, where a signal could come in between
         self._checksum = checksum
         if len(self._pending) >= _WRITE_AT:
-            with system_errors(self.path, "written"):
+            with system_errors(self.path, "written", "log"):
                 self._write()
 
     def flush(self) -> None:
@@ -301,7 +311,7 @@ class JournalWriter:
                 written: every further call raises.
         """
         self._check()
-        with system_errors(self.path, "written"):
+        with system_errors(self.path, "written", "log"):
             self._write()
             self._to_disk()
 

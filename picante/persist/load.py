@@ -188,9 +188,9 @@ async def _load(
             if progress is not None:
                 progress(n_checked, n_records)
             await asyncio.sleep(0)
-    restore.commit()
     if progress is not None:
-        progress(n_records, n_records)
+        progress(n_records, n_records)  # now: if it raises, nothing is changed
+    restore.commit()
     if restore.n_left_out:
         examples = "".join(f"\n  {what}: {why}" for what, why in restore.left_out)
         logger.warning(

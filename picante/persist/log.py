@@ -30,7 +30,7 @@ from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
 from picante._core.errors import CacheCorruptError, PersistenceError
 from picante._core.ingredient import Ingredient
@@ -63,6 +63,16 @@ BATCH = 64  # memos between two looks at the clock
 MEMOS_PER_ENTRY = 256
 
 
+class LogSettings(TypedDict, total=False):
+    """What `Log` and `Log.open` take by name, as the class says."""
+
+    sync: bool
+    interval: float | None
+    checkpoint_memos: float | None
+    compact_at: int | None
+    options: CacheSaveOptions | None
+
+
 class Log:
     """Keeps the cache file at `path` up to date by a log beside it, so that little is lost when the process is killed.
 
@@ -74,8 +84,9 @@ class Log:
     at most what was not flushed, and its successor finds the state after some committed revision: never a part of one.
     An input whose value cannot be stored is missing after a recovery, as it is after a load, with a warning.
 
-    While a log is open nobody else should save to its path: a log belongs to the very file that it has begun with. One
-    log at a time, in all processes, has a path; it belongs to the event loop in which it was started.
+    While a log is open nobody else should save to its path: a log belongs to the very file that it has begun with. The
+    next `flush` notices it, and saves the database anew. One log at a time, in all processes, has a path; it belongs to
+    the event loop in which it was started.
 
     Args:
         db: the database; not a snapshot.
@@ -119,7 +130,6 @@ class Log:
         self._taken: deque[tuple[int, list[Change] | None]] = deque()
         self._current: LogFile | None = None
         self._next: LogFile | None = None
-        self._snapshot_size = 0
         self._memos = StoredMemos()  # those that are in the file or in the log
         self._lock = asyncio.Lock()  # of the files
         self._compaction: asyncio.Task[None] | None = None
@@ -139,30 +149,17 @@ class Log:
         db: Any,
         path: Path,
         *,
-        sync: bool = True,
-        interval: float | None = 1.0,
-        checkpoint_memos: float | None = 30.0,
-        compact_at: int | None = 16 << 20,
-        options: CacheSaveOptions | None = None,
         ingredients: Iterable[Ingredient] | None = None,
         load_options: CacheLoadOptions | None = None,
+        **settings: Unpack[LogSettings],
     ) -> Self:
         """Recover what is at `path`, if anything is, and go on from there: `recover` and `start`.
 
         `load_options` is how the cache file is loaded; all else is as for the class.
         """
         given = None if ingredients is None else tuple(ingredients)
+        log = cls(db, path, ingredients=given, **settings)  # first: it may refuse a setting
         await cls.recover(db, path, load_options, ingredients=given)
-        log = cls(
-            db,
-            path,
-            sync=sync,
-            interval=interval,
-            checkpoint_memos=checkpoint_memos,
-            compact_at=compact_at,
-            options=options,
-            ingredients=given,
-        )
         await log.start()
         return log
 
@@ -202,7 +199,7 @@ class Log:
         if target.journal.size != found.size or id_at(found.name) != found.id:
             target.drop()
             return None
-        self._snapshot_size = os.stat(found.name).st_size
+        target.settle(found.name)
         self._memos = found.memos
         return target
 
@@ -274,12 +271,21 @@ class Log:
                 await self._append()
                 targets = [each for each in (self._current, self._next) if each is not None]
 
-                def write(targets: list[LogFile] = targets) -> None:
+                def write(targets: list[LogFile] = targets) -> bool:
                     for target in targets:
                         target.flush()
+                    # While a compaction goes on, the cache file may be the new one already.
+                    return len(targets) == 1 and targets[0].is_left_alone(self._name)
 
-                await in_thread(write)
+                is_left_alone = await in_thread(write)
                 current = self._check()
+                if is_left_alone and not current.is_broken:
+                    current.is_broken = True
+                    logger.warning(
+                        "the cache file %s or its log was replaced or removed while the log was open. It is saved anew",
+                        self.path,
+                        extra={"picante_event": "replaced", "path": self.path},
+                    )
             if not current.is_broken:
                 return
             await self.compact()
@@ -434,8 +440,8 @@ class Log:
         with system_errors(self.path, "written"):
             os.replace(after.name, log_of(self._name))
             sync_folder(os.path.dirname(self._name))
-            after.name = log_of(self._name)
-            self._snapshot_size = os.stat(self._name).st_size
+            after.moved(log_of(self._name))
+            after.settle(self._name)
 
     async def _run(self, interval: float) -> None:
         """Flush now and then, and compact what has grown."""
@@ -448,8 +454,9 @@ class Log:
                     await self.checkpoint()
                     last = time.monotonic()
                 await self.flush()
+                snapshot_size = 0 if self._current is None else self._current.snapshot_size
                 if self._compact_at is not None and self.size > max(
-                    self._compact_at, self._snapshot_size
+                    self._compact_at, snapshot_size
                 ):
                     await self.compact()
                 has_failed = False

@@ -45,6 +45,7 @@ __all__ = [
 logger = logging.getLogger("picante.persist")
 
 T = TypeVar("T")
+Identity = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,15 @@ def id_at(name: str) -> bytes | None:
         return None if data is None else read_index(data).file_id
     except (DamagedError, PersistenceError):
         return None
+
+
+def identity_at(name: str) -> Identity | None:
+    """What tells whether a file is still the same, without reading it; None if there is none."""
+    try:
+        status = os.stat(name)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def read_log(
@@ -146,7 +156,7 @@ def settle(name: str) -> None:
     with Guard(log_of(name)):
         id = id_at(name)
         journal = read_journal(next_log_of(name))
-        with system_errors(name, "opened for writing"):
+        with system_errors(name, "opened for writing", "log"):
             if id is not None and journal is not None and journal.id == id:
                 os.replace(next_log_of(name), log_of(name))
                 sync_folder(os.path.dirname(name))
@@ -174,7 +184,7 @@ class Guard:
         self.is_new = False
 
     def __enter__(self) -> Self:
-        with system_errors(self.path, "opened for writing"):
+        with system_errors(self.path, "opened for writing", "log"):
             make_folder(os.path.dirname(self.path))
             while self.fd < 0:
                 self.is_new = not os.path.exists(self.path)
@@ -221,6 +231,8 @@ class LogFile:
         self.id = id
         self.journal = JournalWriter(name, id, sync=sync, fresh=fresh)
         self.is_broken = False  # something has happened that entries cannot say: what follows must not be applied
+        self.snapshot_size = 0
+        self._snapshot: Identity | None = None
 
     def append(self, payload: bytes) -> None:
         if not self.is_broken:
@@ -229,6 +241,39 @@ class LogFile:
     def flush(self) -> None:
         if not self.is_broken:
             self.journal.flush()
+
+    def moved(self, name: str) -> None:
+        """It was renamed."""
+        self.name = name
+        self.journal.moved(name)
+
+    def settle(self, snapshot: str) -> None:
+        """It stands beside the cache file that it extends."""
+        self.snapshot_size = os.stat(snapshot).st_size
+        self._snapshot = identity_at(snapshot)
+
+    def is_left_alone(self, snapshot: str) -> bool:
+        """Whether the cache file is not the one any more that it extends, or the log itself was removed: nobody would
+        recover what follows.
+
+        Raises:
+            PersistenceError: another log has its name, and whoever wrote that the path.
+        """
+        if not self.journal.is_in_place:
+            if os.path.exists(self.name):
+                raise PersistenceError(
+                    f"The log {self.name!r} was replaced while it was open, by another process or by hand. Close it, "
+                    "and open it again.",
+                    path=self.name,
+                )
+            return True
+        found = identity_at(snapshot)
+        if found == self._snapshot:
+            return False
+        if found is not None and id_at(snapshot) == self.id:
+            self._snapshot = found  # it was touched, or copied
+            return False
+        return True
 
     def drop(self) -> None:
         """Let go of the file, whatever becomes of it."""
