@@ -14,7 +14,7 @@ from picante import DerivedIngredient, InputIngredient
 from picante._core.memos import NO_VALUE, NewMemos, StoredMemos, place_memo
 from picante.persist import Log
 from picante.persist.entries import Entry, changes_of
-from picante.persist.inspect import LogReport, inspect
+from picante.persist.inspect import LogReport, inspect, lines_of
 from picante.persist.journal import JournalWriter, read_journal
 from tests.test_persist_random import N_KEYS, Machine, State, make_program
 
@@ -434,6 +434,7 @@ async def test_inspect_counts_memos_without_a_value(path: Path) -> None:
     report = inspect(log_at(path))
     assert isinstance(report, LogReport)
     assert (report.memos, report.evicted) == (9, 4)
+    assert any("9 memos (4 of them evicted), revisions" in each for each in lines_of(report))
 
 
 # --- Random programs -------------------------------------------------------------------------------------

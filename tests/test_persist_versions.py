@@ -191,3 +191,15 @@ def test_a_damaged_header_has_no_version(
         out = capsys.readouterr().out
         assert "format version ?" in out
         assert "DAMAGED: the checksum of its header is wrong" in out
+
+
+async def test_what_is_damaged_behind_the_header_has_a_version(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "cache.bin"
+    await Database().save(path)
+    put(path, (content_of(path) or b"")[:-1])
+    assert main(["inspect", str(path)]) == 1
+    out = capsys.readouterr().out
+    assert "format version 1" in out
+    assert "DAMAGED: it is cut off" in out

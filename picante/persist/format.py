@@ -20,9 +20,9 @@ __all__ = [
     "FORMAT_VERSION",
     "DamagedError",
     "Index",
-    "OtherVersionError",
     "SectionInfo",
     "read_index",
+    "version_of",
     "version_problem",
     "write_file",
 ]
@@ -39,14 +39,6 @@ SectionType = Literal["interned", "input", "derived"]
 
 class DamagedError(Exception):
     """What is wrong with a file; becomes a `CacheCorruptError` that names it."""
-
-
-class OtherVersionError(DamagedError):
-    """The file is of another version of the format; as far as can be told, nothing is wrong with it."""
-
-    def __init__(self, version: int) -> None:
-        self.version = version
-        super().__init__(version_problem(version, FORMAT_VERSION))
 
 
 def version_problem(version: int, known: int) -> str:
@@ -122,20 +114,27 @@ def _header(version: int) -> bytes:
     return begin + struct.pack("<I", zlib.crc32(begin))
 
 
+def version_of(data: bytes) -> int | None:
+    """The version that the header says; None if there is no header, or a damaged one."""
+    if len(data) < HEADER.size:
+        return None
+    _, version, _ = HEADER.unpack_from(data)
+    return int(version) if data.startswith(_header(version)) else None
+
+
 def read_index(data: bytes) -> Index:
     """What a file says that it holds; its own checksum, the sizes and the types are checked.
 
     Raises:
-        OtherVersionError: it is of another version.
-        DamagedError: it is no such file, cut off or changed.
+        DamagedError: it is no such file, of another version, cut off or changed.
     """
     if len(data) < HEADER.size or not data.startswith(MAGIC):
         raise DamagedError("it is no cache file" if data else "it is empty")
-    _, version, _ = HEADER.unpack_from(data)
-    if _header(version) != data[: HEADER.size]:
+    version = version_of(data)
+    if version is None:
         raise DamagedError("the checksum of its header is wrong")
     if version != FORMAT_VERSION:
-        raise OtherVersionError(version)
+        raise DamagedError(version_problem(version, FORMAT_VERSION))
     if len(data) < HEADER.size + TRAILER.size:
         raise DamagedError("it is cut off")
     size, checksum, end = TRAILER.unpack_from(data, len(data) - TRAILER.size)

@@ -20,9 +20,9 @@ from picante.persist.format import (
     FORMAT_VERSION,
     DamagedError,
     Index,
-    OtherVersionError,
     checksum_of,
     read_index,
+    version_of,
 )
 from picante.persist.journal import FORMAT_VERSION as LOG_FORMAT_VERSION, MAGIC as LOG_MAGIC
 from picante.persist.keys import RecordKeys, records_of
@@ -148,15 +148,12 @@ def inspect(path: Path, *, largest: int = 10) -> CacheReport | LogReport:
 
 def check(path: str, data: bytes, *, largest: int = 0) -> tuple[CacheReport, Index | None]:
     """Check all of a cache file, the content of which is `data`; its index, if that could be read."""
-    report = CacheReport(path, len(data))
+    report = CacheReport(path, len(data), version_of(data))
     try:
         index = read_index(data)
     except DamagedError as error:
-        if isinstance(error, OtherVersionError):
-            report.format_version = error.version
         report.problems.append(str(error))
         return report, None
-    report.format_version = FORMAT_VERSION
     report.revision = index.revision
     report.id = index.file_id.hex()
     report.names = [name for name, _ in index.names]
@@ -260,8 +257,9 @@ def lines_of(report: CacheReport | LogReport) -> Iterator[str]:
         yield f"{report.path}: a log of {report.size:,} bytes, format version {version}"
         yield f"extends the cache file {report.extends or '?'}"
         yield (
-            f"{report.entries:,} entries with {report.changes:,} changes and {report.memos:,} memos, "
-            f"revisions {report.first_revision} to {report.last_revision}"
+            f"{report.entries:,} entries with {report.changes:,} changes and {report.memos:,} memos"
+            + (f" ({report.evicted:,} of them evicted)" if report.evicted else "")
+            + f", revisions {report.first_revision} to {report.last_revision}"
             if report.entries
             else "no entries"
         )
