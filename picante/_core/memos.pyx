@@ -6,9 +6,10 @@ needs no name in the log: `place_memo` asks whether each dependency is what it m
 one, or whose dependencies are marked. What it refuses is computed when somebody asks for it, as if it were not there.
 
 Memos are read out in an order in which what they read stands before them. One that was evicted comes without a value,
-if a memo that is read out has read it: put in place it is an evicted one again, which has a name, and edges that marking
-and verifying walk. Where an evicted memo stands already and holds, its name counts as what is meant only if a load or
-an entry has put it there: there is no value to be compared, and what has run here since might have given another one.
+if a memo that is read out has read it: put in place it is an evicted one again, which has a name, and edges that
+marking and verifying walk. Where an evicted memo stands already and holds, its name counts as what is meant only if a
+load or an entry has put it there: there is no value to be compared, and what has run here since might have given
+another one.
 """
 
 cimport cython
@@ -27,7 +28,7 @@ from picante._core.interned cimport InternedIngredient
 from picante._core.key cimport Key
 from picante._core.node cimport (
     EVICTED, FAILED, LOADED, MARKED, NAMED, NO_OUTCOME, NOWHERE, OUTCOME, PART, REASON, UNLINKED, VALUE, Edge, Table,
-    begin_transition, end_transition, ensure_node, find_node, holds_at, name_holds_at, new_note, record_of, release_slot,
+    begin_transition, end_transition, ensure_node, find_node, name_holds_at, new_note, record_of, release_slot,
     replace_edges, reserve_edges, track,
 )
 from picante._core.outcome cimport Outcome, name_at, outcome_at
