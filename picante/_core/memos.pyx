@@ -29,7 +29,7 @@ from picante._core.key cimport Key
 from picante._core.node cimport (
     EVICTED, FAILED, LOADED, MARKED, NAMED, NO_OUTCOME, NOWHERE, OUTCOME, PART, REASON, UNLINKED, VALUE, Edge, Table,
     begin_transition, end_transition, ensure_node, find_node, name_holds_at, new_note, record_of, release_slot,
-    replace_edges, reserve_edges, track,
+    replace_edges, reserve_edges, track, untrack_if_plain,
 )
 from picante._core.outcome cimport Outcome, name_at, outcome_at
 from picante._core.packed cimport UNREADABLE, opened, readable
@@ -414,6 +414,7 @@ def place_memo(
         if has_value and is_limited(<PyObject *> runtime.store, <PyObject *> node):
             count_memo(runtime.store, node, size)
             make_room(runtime.store, node, trash)
+        untrack_if_plain(node)
         return True
     finally:
         end_transition(collecting)
