@@ -152,6 +152,22 @@ def test_interned_values_that_lead_back_are_known(lead: int) -> None:
     assert found() is None
 
 
+def test_a_key_that_leads_back_is_known() -> None:
+    class WithDict(Handle):
+        """One that has attributes is not plain any more."""
+
+    def main() -> weakref.ref[Db]:
+        db = Db()
+        key: Any = handle(WithDict, 1)
+        key.db = db
+        db.text.set(db, key, "text")
+        return weakref.ref(db)
+
+    found = main()
+    gc.collect()
+    assert found() is None
+
+
 LEADING: dict[str, Callable[[Db], Any]] = {
     "an object": Leads,
     "in a list": lambda db: [1, Leads(db)],
