@@ -1364,11 +1364,33 @@ async def test_a_loaded_database_in_a_reference_cycle_is_collected(path: Path) -
     b = Mapping()
     assert await load_cache(path, b.runtime, b.all.values())
     assert not any(gc.is_tracked(each) for each in b.text.keys(b))
+    assert n_known_dicts({"a", "long"}) == 0
     b.text.set(b, "a", [b])
+    assert n_known_dicts({"a", "long"}) == 1
     gone = weakref.ref(b)
     del a, b
     gc.collect()
     assert gone() is None
+
+
+async def test_a_loaded_table_that_gets_a_record_is_known_to_the_collector(path: Path) -> None:
+    a = Mapping()
+    a.text.set(a, "a", 1)
+    await save_cache(path, a.runtime, a.all.values())
+    b = Mapping()
+    assert await load_cache(path, b.runtime, b.all.values())
+    assert n_known_dicts({"a"}) == 0
+    b.text.set(b, "new", [b])
+    assert n_known_dicts({"a", "new"}) == 1
+    gone = weakref.ref(b)
+    del a, b
+    gc.collect()
+    assert gone() is None
+
+
+def n_known_dicts(keys: set[str]) -> int:
+    """How many dicts with these keys the collector knows."""
+    return sum(type(each) is dict and each.keys() == keys for each in gc.get_objects())
 
 
 async def test_plain_values_stay_unknown_to_the_collector_and_all_others_do_not(path: Path) -> None:
@@ -1393,6 +1415,48 @@ def containers(value: Any) -> list[Any]:
     if not isinstance(value, (dict, list, tuple, set)):
         return []
     return [value, *(part for each in parts for part in containers(each))]
+
+
+async def test_results_share_keys_and_texts_with_what_they_were_made_from(path: Path) -> None:
+    """So that a cache takes no more memory than what was saved."""
+
+    def made() -> tuple[Mapping, DerivedIngredient[str, Any]]:
+        db = Mapping()
+        named = DerivedIngredient[str, Any](4, "named", compute, version="1")
+        db.all[named.kind] = named
+        return db, named
+
+    async def compute(db: Any, key: str) -> Any:
+        return [key, db.text.get(db, key)]
+
+    db, named = made()
+    for key in ("key", "long " * 10):
+        db.text.set(db, key, f"the text of {len(key)}")
+        await named.get(db, key)
+    await save_cache(path, db.runtime, db.all.values())
+    db, named = made()
+    assert await load_cache(path, db.runtime, db.all.values())
+    read, text = await named.get(db, "key")
+    assert text is db.text.get(db, "key")
+    assert read is db.text.keys(db)[0]
+    long, text = await named.get(db, "long " * 10)
+    assert (long, text) == ("long " * 10, "the text of 50")
+    assert text is db.text.get(db, long)
+
+
+async def test_a_value_of_many_megabytes_is_loaded(path: Path) -> None:
+    """Its size does not fit where those of others are remembered."""
+    sizes = (
+        (1 << 24) - 10,
+        (1 << 24) - 9,
+    )  # with the heads of list and bytes: one and none less than fit
+    a = Mapping()
+    for n in sizes:
+        a.text.set(a, str(n), [bytes(n)])
+    await save_cache(path, a.runtime, a.all.values())
+    b = Mapping()
+    assert await load_cache(path, b.runtime, b.all.values())
+    assert [len(b.text.get(b, str(n))[0]) for n in reversed(sizes)] == list(reversed(sizes))
 
 
 async def test_results_share_short_texts(path: Path) -> None:

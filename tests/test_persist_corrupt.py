@@ -472,6 +472,16 @@ async def test_one_key_stands_for_one_record(path: Path, crafted: Crafted) -> No
     await refuses(path, cache_file(crafted.section(TEXT, input_record("k", 1, "v"), long)), "twice")
     one = derived_record("k", 1, 1, [], 1)
     await refuses(path, cache_file(crafted.section(LENGTH, one, one)), "twice")
+    for section in (
+        crafted.section(TEXT, input_record("k", 1, "v"), long),
+        crafted.section(LENGTH, one, one),
+    ):
+        path.write_bytes(cache_file(section))
+        empty = Small()
+        before = state_of(empty)
+        with pytest.raises(CacheCorruptError, match="twice"):
+            await empty.load(path)
+        assert state_of(empty) == before
 
 
 async def test_a_refused_file_leaves_no_interned_values(path: Path, crafted: Crafted) -> None:

@@ -46,6 +46,10 @@ cdef class Checker:
     cdef int walk_record(self, Facts* facts, int code, int depth) except -1
 
 
+# Whether these bytes are one value of the kinds that most are, which needs no further look. If not, they may still be
+# any value, or none.
+cdef bint is_common(const unsigned char* data, Py_ssize_t size) noexcept nogil
+
 cdef Checker new_checker(Source source)
 
 # DecodeError if what lies from `start` to `end` is no stored value, or names a class or a codec that `source` does not

@@ -25,7 +25,7 @@ from picante._core.node cimport (
     EVICTED, FAILED, MARKED, UNLINKED, UNVISITED, VALUE, Failure, begin_transition, copy_current, end_transition,
     release_slot, untrack_if_plain,
 )
-from picante._core.packed cimport Packed
+from picante._core.packed cimport Packed, is_opened
 from picante._core.sharing cimport forget_result
 from picante._core.sieve cimport OF_DATABASE, OF_QUERY, Sieve, Slot, resize
 from picante._core.sizes import estimate_size
@@ -58,9 +58,9 @@ cdef uint64_t measure(Node node, object value) except? 0xDEAD_BEEF:
     if type(value) is Failure:
         return FAILURE_SIZE
     if type(value) is Packed:
-        if (<Packed> value).origin is not None:
-            return <uint64_t> ((<Packed> value).end - (<Packed> value).start)
-        value = (<Packed> value).value
+        if not is_opened(<Packed> value):
+            return <uint64_t> (<Packed> value).size()
+        value = (<Packed> value).content
     size = estimate_size(value) if sizer is None else sizer(value)
     if not isinstance(size, int) or size < 0:
         raise ValueError(f"size= returns a number of bytes, not {size!r}.")

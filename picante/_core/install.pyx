@@ -9,7 +9,7 @@ computed again when it is asked for. Where the code of its query has changed it 
 """
 
 cimport cython
-from cpython.list cimport PyList_GET_ITEM
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.ref cimport PyObject
 from libc.stdint cimport uint32_t
@@ -17,17 +17,41 @@ from libc.stdlib cimport qsort
 from libc.string cimport memcpy
 
 from picante._core.change cimport change
+from picante._core.errors import DecodeError
 from picante._core.events import InputRemoved, InputSet, QueryInvalidated, RevisionBumped
 from picante._core.evict cimport make_room
+from picante._core.frame cimport OUTSIDE
 from picante._core.node cimport (
     ABSENT, EVICTED, FAILED, LOADED, MARKED, NAMED, NO_OUTCOME, NOWHERE, OUTCOME, PACKED, PART, UNLINKED, VALUE, Edge,
-    Node, Table, collect_dependents, drop_edges, new_note, node_key, untrack_if_plain,
-    release_slot, replace_edges, reserve_dependent,
+    Node, Table, collect_dependents, drop_edges, new_note, node_key, release_slot, replace_edges, reserve_dependent,
+    set_parts, untrack_if_plain,
 )
 from picante._core.packed cimport new_packed
 from picante._core.stored cimport Origin
 from picante._core.store cimport admit, advance, keep_current, mark_from
 from picante._core.unpack cimport NO_SCALAR, unpack_scalar
+
+
+cdef extern from *:
+    """
+    static PyObject *picante_keep(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(args), PyObject *keywords) {
+        return keywords == NULL ? PyDict_New() : Py_NewRef(keywords);
+    }
+
+    static PyMethodDef picante_keep_def = {
+        "keep", (PyCFunction) (void (*)(void)) picante_keep, METH_VARARGS | METH_KEYWORDS, NULL
+    };
+
+    static PyObject *picante_keywords(PyObject *names, PyObject *values) {
+        PyObject *keep = PyCFunction_New(&picante_keep_def, NULL), *keywords;
+        if (keep == NULL)
+            return NULL;
+        keywords = PyObject_Vectorcall(keep, ((PyListObject *) values)->ob_item, 0, names);
+        Py_DECREF(keep);
+        return keywords;
+    }
+    """
+    dict picante_keywords(object names, object values)
 
 
 @cython.final
@@ -43,7 +67,7 @@ cdef int install(
     cdef Node node
     cdef Py_ssize_t i
     cdef uint64_t until, revision
-    cdef bint has_stale = _has_stale(parts, places, stored_at)
+    cdef bint has_stale = _has_stale(parts, places)
     is_fresh = is_fresh or is_fresh_database(store, stored_at)
     revision = store.present.revision + (0 if is_fresh else 1)
     if is_fresh:
@@ -64,7 +88,7 @@ cdef int install(
             place_inputs(store, source, part, places, is_fresh, revision, until, trash)
     for part in parts:
         if part.ingredient is not None and part.is_derived:
-            place_memos(store, source, part, places, stored_at, is_fresh, has_stale, revision, until, trash)
+            place_memos(store, source, part, places, is_fresh, has_stale, revision, until, trash)
     for part in parts:
         if part.ingredient is not None and part.is_derived:
             draw_edges(part, places, revision)
@@ -79,7 +103,7 @@ cdef int install(
     return make_room(store, None, trash)
 
 
-cdef bint _has_stale(list parts, Place *places, uint64_t stored_at) except -1:
+cdef bint _has_stale(list parts, Place *places) except -1:
     """Whether some memo will have to be verified: what depends on it may have to run at this very revision, too."""
     cdef Part part
     cdef Place *place
@@ -89,7 +113,7 @@ cdef bint _has_stale(list parts, Place *places, uint64_t stored_at) except -1:
             continue
         for i in range(part.n_records):
             place = &places[part.first + i]
-            if not place.is_left_out and (part.rerun or place.verified_at < stored_at or place.has_stale):
+            if not place.is_left_out and (part.rerun or place.is_old or place.has_stale):
                 return True
     return False
 
@@ -147,6 +171,81 @@ cdef int drop_doubles(Place *place) except -1:
     return 0
 
 
+cdef int refuse_doubles(Part part) except -1:
+    cdef set seen = set()
+    cdef Py_ssize_t n = 0
+    for node in part.nodes:
+        if node is not None:
+            seen.add(<size_t> <PyObject *> node)
+            n += 1
+    if len(seen) < n:
+        raise stored_twice(part)
+    return 0
+
+
+cdef object stored_twice(Part part):
+    return DecodeError(f"A key of {part.ingredient.name} is stored twice.")
+
+
+cdef dict dict_of(tuple texts, list values):
+    """A dict of texts, made at once: with room for all, and without other work in between that takes it from the cache.
+
+    Of all ways to such a dict only keyword arguments know beforehand how many there are, and that all are texts.
+    """
+    return picante_keywords(texts, values)
+
+
+cdef Part find_part(list parts, Py_ssize_t number):
+    cdef Py_ssize_t low = 0, high = PyList_GET_SIZE(parts) - 1, middle
+    while low < high:
+        middle = (low + high + 1) // 2
+        if (<Part> PyList_GET_ITEM(parts, middle)).first <= number:
+            low = middle
+        else:
+            high = middle - 1
+    return <Part> PyList_GET_ITEM(parts, low)
+
+
+cdef Py_ssize_t spread_left_out(list parts, Place *places) except -1:
+    cdef Part part
+    cdef Py_ssize_t i, n = 0
+    cdef uint32_t k
+    cdef Place *place
+    cdef dict readers = {}
+    cdef list gone = []
+    for part in parts:
+        if not part.is_derived or part.nodes is None:
+            continue
+        for i in range(part.n_records):
+            place = &places[part.first + i]
+            if place.is_left_out:
+                gone.append(part.nodes[i])
+            else:
+                for k in range(place.n_edges):
+                    readers.setdefault(<Node> place.edges[k].dep, []).append((part, i))
+    while gone:
+        for part, i in readers.pop(gone.pop(), ()):
+            place = &places[part.first + <Py_ssize_t> i]
+            if not place.is_left_out:
+                place.is_left_out = part.lacks_some = True
+                gone.append(part.nodes[i])
+                n += 1
+    return n
+
+
+cdef Node outside_part(Node cell):
+    """What stands for the world outside of the database that the query of `cell` reads."""
+    cdef Node part
+    if cell.parts is None:
+        part = Node()
+        part.table = cell.table
+        part.key = cell.key
+        part.encoded = cell.encoded
+        part.flags = VALUE | PART
+        set_parts(cell, {OUTSIDE: part})
+    return cell.parts[OUTSIDE]
+
+
 cdef list find_changes(Store store, list parts, Place *places, uint64_t stored_at):
     cdef Part part
     cdef Place *place
@@ -165,8 +264,8 @@ cdef list find_changes(Store store, list parts, Place *places, uint64_t stored_a
             place = &places[part.first + i]
             if node is not None:
                 stored.add(<size_t> <PyObject *> node)
-                if node.flags & VALUE or place.value < place.end:
-                    changes.append((node, place.value < place.end, []))
+                if node.flags & VALUE or place.value < place.size:
+                    changes.append((node, place.value < place.size, []))
         for nodes in (part.ingredient.table.plain, part.ingredient.table.encoded):
             for node in nodes.values():
                 if node.flags & VALUE and <size_t> <PyObject *> node not in stored:
@@ -246,6 +345,19 @@ cdef inline bint _is_new(Node node) noexcept:
     )
 
 
+cdef inline object loaded_value(Source source, const Place *place, uint32_t *flags):
+    """The value of a record that was checked, and the flags of a node that has it. Where there is none these stay."""
+    cdef Py_ssize_t start = place.start + place.value, end = place.start + place.size
+    if start == end:
+        return None
+    flags[0] = VALUE
+    value = unpack_scalar(source, start, end)
+    if value is NO_SCALAR:
+        flags[0] = VALUE | PACKED
+        value = new_packed(<Origin> source.origin, start, end)
+    return value
+
+
 cdef int place_inputs(
     Store store, Source source, Part part, Place *places, bint is_fresh, uint64_t revision, uint64_t until, list trash
 ) except -1:
@@ -253,7 +365,7 @@ cdef int place_inputs(
     cdef Py_ssize_t i
     cdef Place *place
     cdef Node node, each
-    cdef Origin origin = <Origin> source.origin
+    cdef Front front
     cdef uint32_t flags
     table.n_present = 0
     for i in range(part.n_records):
@@ -261,26 +373,21 @@ cdef int place_inputs(
         place = &places[part.first + i]
         if node is None:
             continue
-        value = None
+        read_front(source, part, place, &front)
         flags = ABSENT
-        if place.value < place.end:
-            flags = VALUE
-            value = unpack_scalar(source, place.value, place.end)
-            if value is NO_SCALAR:
-                flags |= PACKED
-                value = new_packed(origin, place.value, place.end)
+        value = loaded_value(source, place, &flags)
         if _is_new(node) and (is_fresh or not store.pins):
             node.value = value
             node.flags = flags
-            node.changed_at = node.valid_since = place.changed_at if is_fresh else revision
+            node.changed_at = node.valid_since = front.changed_at if is_fresh else revision
             untrack_if_plain(node)
         else:
             change_input(store, node, flags, value, revision, until, trash)
             if is_fresh:
-                node.changed_at = node.valid_since = place.changed_at
+                node.changed_at = node.valid_since = front.changed_at
                 if node.parts is not None:
                     for each in node.parts.values():
-                        each.changed_at = each.valid_since = place.changed_at
+                        each.changed_at = each.valid_since = front.changed_at
         if flags & VALUE:
             table.last_ordinal += 1
             node.verified_at = table.last_ordinal
@@ -291,14 +398,14 @@ cdef int place_inputs(
 
 
 cdef int place_memos(
-    Store store, Source source, Part part, Place *places, uint64_t stored_at, bint is_fresh, bint has_stale,
-    uint64_t revision, uint64_t until, list trash,
+    Store store, Source source, Part part, Place *places, bint is_fresh, bint has_stale, uint64_t revision,
+    uint64_t until, list trash,
 ) except -1:
     cdef Py_ssize_t i
     cdef Place *place
     cdef Node node, outside
     cdef uint32_t flags
-    cdef Origin origin = <Origin> source.origin
+    cdef Front front
     for i in range(part.n_records):
         node = <Node> PyList_GET_ITEM(part.nodes, i)
         place = &places[part.first + i]
@@ -309,21 +416,15 @@ cdef int place_memos(
                 keep_current(store, node, node.verified_at if node.flags & MARKED else until, revision, revision)
             mark_from(store, node, until)
             drop_memo(store, node, trash)
-        value = None
+        read_front(source, part, place, &front)
         flags = EVICTED
-        if place.value < place.end:
-            flags = VALUE
-            value = unpack_scalar(source, place.value, place.end)
-            if value is NO_SCALAR:
-                flags = VALUE | PACKED
-                value = new_packed(origin, place.value, place.end)
-        node.value = value
+        node.value = loaded_value(source, place, &flags)
         if _is_new(node) and node.running is None:
             untrack_if_plain(node)
         node.flags = flags
         node.ran = node.turned = new_note(LOADED, NOWHERE)
         node.ran_at = revision
-        node.changed_at = place.changed_at if is_fresh else revision
+        node.changed_at = front.changed_at if is_fresh else revision
         if has_stale:  # its next outcome may be another one, and will be named by this very revision
             node.changed_at = min(node.changed_at, until)
         node.valid_since = revision
@@ -332,10 +433,10 @@ cdef int place_memos(
             for outside in node.parts.values():
                 change(store, outside, VALUE | PART, None, revision, until, trash)
         if flags & VALUE:
-            admit(store, node, place.end - place.value)
-        if part.rerun or place.verified_at < stored_at:
+            admit(store, node, place.size - place.value)
+        if part.rerun or place.is_old:
             node.flags |= MARKED | (UNLINKED if part.rerun else 0)
-            node.verified_at = min(place.verified_at, until)
+            node.verified_at = min(front.verified_at, until)
     return 0
 
 

@@ -34,7 +34,7 @@ from picante._core.node cimport (
 from picante._core.outcome cimport Outcome, name_at, outcome_at
 from picante._core.packed cimport UNREADABLE, opened, readable
 from picante._core.records cimport MEMBERS_PART, OUTSIDE_PART, PRESENCE_PART, WHOLE
-from picante._core.restore cimport outside_part
+from picante._core.install cimport outside_part
 from picante._core.runtime cimport view_of
 from picante._core.store cimport HeldView, is_limited, keep_current, may_be_idle, sweep
 

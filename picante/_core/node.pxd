@@ -204,6 +204,8 @@ cdef inline void count_tracked(Node node, int more) noexcept:
 cdef inline bint leads_nowhere(object value) noexcept:
     """Whether the collector need not know `value`, now or ever: it refers to nothing that could lead back to it."""
     cdef Py_ssize_t i
+    if type(value) is str:
+        return True
     if not PyObject_GC_IsTracked(value):
         return type(value) is not dict  # the collector is told of one when it is given something that matters
     if type(value) is not tuple or PyTuple_GET_SIZE(value) > 8:

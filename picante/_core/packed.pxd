@@ -2,6 +2,8 @@
 
 cimport cython
 
+from libc.stdint cimport uint64_t
+
 from picante._core.node cimport Node
 from picante._core.store cimport Store
 from picante._core.stored cimport Origin
@@ -10,13 +12,13 @@ from picante._core.stored cimport Origin
 @cython.final
 @cython.no_gc
 cdef class Packed:
-    cdef Origin origin         # None once it is decoded
-    cdef Py_ssize_t start
-    cdef Py_ssize_t end
-    cdef object value
-    cdef bint is_plain         # once it is decoded: no class that a user has written has to do with it
+    cdef object content        # an Origin, and once it is decoded the value
+    # Where it stands (40 bits), and its size (24 bits). Once it is decoded: 1, if no class that a user has written has
+    # to do with it, or else 0.
+    cdef uint64_t place
 
     cdef object get(self)
+    cdef Py_ssize_t size(self) except -1
 
 
 cdef Packed new_packed(Origin origin, Py_ssize_t start, Py_ssize_t end)
@@ -25,6 +27,10 @@ cdef int unpack_node(Store store, Node node) except -1
 
 cdef object UNREADABLE
 cdef object readable(object value)
+
+
+cdef inline bint is_opened(Packed packed) noexcept:
+    return type(packed.content) is not Origin
 
 
 cdef inline object opened(object value):

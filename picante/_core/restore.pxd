@@ -4,7 +4,7 @@ cimport cython
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from picante._core.check cimport Checker
-from picante._core.install cimport Part, Place
+from picante._core.install cimport Front, Part, Place
 from picante._core.node cimport Node
 from picante._core.store cimport Store
 from picante._core.stored cimport Origin, Source
@@ -23,6 +23,7 @@ cdef class Restore:
     cdef Checker checker
     cdef uint64_t revision        # at which the records were stored
     cdef list parts
+    cdef Part last_part           # the one that was looked for last by the number of a record
     cdef Place *places
     cdef Py_ssize_t n_records
     cdef Py_ssize_t current
@@ -33,23 +34,19 @@ cdef class Restore:
     cdef readonly list left_out   # (what, why): records that name what this process does not know; the first few
     cdef readonly Py_ssize_t n_left_out
 
-    cdef int check_one(self, Part part) except -1
+    cdef int check_up_to(self, Part part, Py_ssize_t last) except -1
     cdef int leave_out(self, Part part, Place *place, error) except -1
 
-    cdef int forget_nodes(self) except -1
     cdef int undo(self) except -1
     cdef int make_all(self) except -1
     cdef int intern_all(self) except -1
     cdef object intern_part(self, Part part, dict new_ids)
     cdef int make_nodes(self, Part part) except -1
+    cdef bint make_new_nodes(self, Part part) except -1
+    cdef object read_key(self, Part part, const Place *place)
     cdef Node make_node(self, Part part, Place *place, bint lacks_ids, bint *is_new)
-    cdef int refuse_doubles(self, Part part) except -1
+    cdef object key_of_first(self, Part part, const Front *front, Py_ssize_t value)
     cdef int find_deps(self, Part part) except -1
     cdef int find_deps_of(self, Part part, Py_ssize_t i) except -1
     cdef Node read_dep(self, Span *span, Node reader, bint *is_fresh, uint32_t *group)
-    cdef Part part_of(self, int64_t number)
-    cdef int spread_left_out(self) except -1
-
-
-# What stands for the world outside of the database that the query of `cell` reads.
-cdef Node outside_part(Node cell)
+    cdef Part part_of(self, uint64_t number)

@@ -18,25 +18,25 @@ from libc.string cimport memset
 from picante._core.check cimport new_checker
 from picante._core.errors import DecodeError, EncodeError, ForeignDatabaseError
 from picante._core.events import RevisionSet
-from picante._core.frame cimport OUTSIDE
 from picante._core.ingredient cimport Ingredient
 from picante._core.input cimport PRESENCE, InputIngredient
 from picante._core.install cimport (
-    Part, Place, drop_doubles, find_changes, install, is_fresh_database, tell_changes,
+    Front, Part, Place, dict_of, drop_doubles, find_changes, find_part, install, is_fresh_database,
+    new_node, outside_part, read_front, refuse_doubles, spread_left_out, stored_twice, tell_changes,
 )
 from picante._core.interned cimport InternedIngredient
 from picante._core.key import Revision
 from picante._core.node cimport (
-    ABSENT, OUTCOME, PART, VALUE, Edge, Table, begin_transition, count_tracked, end_transition, ensure_node, set_parts,
+    ABSENT, OUTCOME, Edge, Table, begin_transition, count_tracked, end_transition, ensure_node,
 )
 from picante._core.recorder cimport record_load
 from picante._core.records cimport MEMBERS_PART, OUTSIDE_PART, PRESENCE_PART, WHOLE
 from picante._core.runtime cimport Runtime
 from picante._core.scan cimport scan_record
 from picante._core.store cimport sweep
-from picante._core.stored cimport Source, new_origin, new_source
+from picante._core.stored cimport Source, is_text, new_origin, new_source
 from picante._core.unpack cimport NO_SCALAR, unpack_scalar, unpack_value
-from picante._core.wire cimport IS_TUPLE, Head, damaged, next_head
+from picante._core.wire cimport IS_TUPLE, Head, damaged, next_head, next_number
 
 cdef enum:
     MAX_REPORTED = 20
@@ -117,6 +117,7 @@ cdef class Restore:
     def step(self, Py_ssize_t n):
         """Check `n` more records; whether there are more. DecodeError where the data is not what it should be."""
         cdef Part part
+        cdef Py_ssize_t last
         while n > 0:
             if self.current == PyList_GET_SIZE(self.parts):
                 return False
@@ -126,17 +127,23 @@ cdef class Restore:
                     raise damaged(part.start, "bytes are left over after the last record of a section")
                 self.current += 1
                 continue
-            self.check_one(part)
-            part.checked += 1
-            n -= 1
+            last = min(part.n_records, part.checked + n)
+            n -= last - part.checked
+            while part.checked < last:
+                try:
+                    self.check_up_to(part, last)
+                except LookupError as error:
+                    self.leave_out(part, &self.places[part.first + part.checked], error.__cause__)
+                    part.checked += 1
         return True
 
-    cdef int check_one(self, Part part) except -1:
-        cdef Place *place = &self.places[part.first + part.checked]
-        try:
-            return scan_record(self.checker, self.parts, part, place, self.n_records, self.revision)
-        except LookupError as error:
-            return self.leave_out(part, place, error.__cause__)
+    cdef int check_up_to(self, Part part, Py_ssize_t last) except -1:
+        while part.checked < last:
+            scan_record(
+                self.checker, self.parts, part, &self.places[part.first + part.checked], self.n_records, self.revision
+            )
+            part.checked += 1
+        return 0
 
     cdef int leave_out(self, Part part, Place *place, error) except -1:
         place.is_left_out = part.lacks_some = True
@@ -154,6 +161,7 @@ cdef class Restore:
             DecodeError: keys are not what they should be after all.
         """
         cdef list trash = [], changes = None
+        cdef Part part
         (<Runtime> self.runtime).check_writable()
         # The collector would go over a growing number of new objects again and again, and none of them is garbage.
         cdef bint collecting = begin_transition()
@@ -176,7 +184,8 @@ cdef class Restore:
                 record_load((<Runtime> self.runtime).recorders, self.store.present.revision)
         finally:
             end_transition(collecting)
-        self.forget_nodes()
+        for part in self.parts:
+            part.nodes = None  # they are in their tables: the collector need not go over them once more
         revision = Revision(self.store.present.revision)
         del trash
         sweep(self.store)
@@ -188,13 +197,6 @@ cdef class Restore:
             elif hub.has_event_receivers:
                 hub.emit(RevisionSet(revision))
         return revision
-
-    cdef int forget_nodes(self) except -1:
-        """They are in their tables: the collector need not go over them once more for each section."""
-        cdef Part part
-        for part in self.parts:
-            part.nodes = None
-        return 0
 
     cdef int undo(self) except -1:
         """Take back what was made, as if nothing had been tried."""
@@ -221,7 +223,9 @@ cdef class Restore:
         for part in self.parts:
             if part.ingredient is not None and part.is_derived:
                 self.find_deps(part)
-        return self.spread_left_out()
+        if self.n_left_out:
+            self.n_left_out += spread_left_out(self.parts, self.places)
+        return 0
 
     # -- interned values
 
@@ -259,7 +263,7 @@ cdef class Restore:
             place = &self.places[part.first + len(part.ids)]
             if not place.is_left_out:
                 try:
-                    number = ingredient.intern(unpack_value(self.source, place.value, place.end))
+                    number = ingredient.intern(unpack_value(self.source, place.start, place.start + place.size))
                 except EncodeError as error:
                     raise DecodeError(f"A stored value of {ingredient.name} cannot be interned: {error}") from error
                 except DecodeError as error:
@@ -283,6 +287,8 @@ cdef class Restore:
             [(<Part> each).lacks_some for each in self.parts if (<Part> each).is_interned]
         )
         part.nodes = []
+        if not lacks_ids and self.make_new_nodes(part):
+            return 0
         for i in range(part.n_records):
             place = &self.places[part.first + i]
             node = None
@@ -290,18 +296,56 @@ cdef class Restore:
                 node = self.make_node(part, place, lacks_ids, &is_new)
                 all_new = all_new and is_new
             part.nodes.append(node)
-        return 0 if all_new else self.refuse_doubles(part)
+        return 0 if all_new else refuse_doubles(part)
+
+    cdef bint make_new_nodes(self, Part part) except -1:
+        """The same at once, for a table that is empty, if all keys are texts; if not, nothing has happened."""
+        cdef Table table = part.ingredient.table
+        cdef Py_ssize_t i
+        cdef Place *place
+        cdef Node node = None
+        cdef list keys = [], nodes = []
+        if len(table.plain) or len(table.encoded) or not part.n_records:
+            return False
+        for i in range(part.n_records):
+            place = &self.places[part.first + i]
+            if place.is_left_out:
+                return False
+            key = self.read_key(part, place)
+            if type(key) is not str:
+                return False
+            node = new_node(table, key)
+            node.flags = ABSENT if part.is_input else 0
+            keys.append(key)
+            nodes.append(node)
+        made = dict_of(tuple(keys), nodes)
+        if len(made) < part.n_records:
+            raise stored_twice(part)
+        table.plain = made
+        table.n_tracked = part.n_records - 1
+        count_tracked(node, 1)
+        table.newest = <PyObject *> node
+        part.nodes = nodes
+        return True
+
+    cdef object read_key(self, Part part, const Place *place):
+        """The key of a record, or NO_SCALAR if that is no number and no short text."""
+        cdef Front front
+        cdef object key = None
+        read_front(self.source, part, place, &front)
+        if part.is_derived:
+            key = self.key_of_first(part, &front, place.start + place.value)
+        return unpack_scalar(self.source, front.key, front.key_end) if key is None else key
 
     cdef Node make_node(self, Part part, Place *place, bint lacks_ids, bint *is_new):
         """The node of a record, or None if it is left out after all."""
         cdef Table table = part.ingredient.table
         cdef Py_ssize_t before
         cdef Node node, made
-        key = NO_SCALAR if lacks_ids else unpack_scalar(self.source, place.key, place.key_end)
+        cdef Front front
+        key = NO_SCALAR if lacks_ids else self.read_key(part, place)
         if type(key) is str or type(key) is int:  # as most of them are
-            made = Node()
-            made.table = <PyObject *> table
-            made.key = key
+            made = new_node(table, key)
             node = <Node> PyDict_SetDefault(table.plain, key, made)
             is_new[0] = node is made
             if node is made:
@@ -309,10 +353,11 @@ cdef class Restore:
         else:
             self.ran_code = True
             before = len(table.plain) + len(table.encoded)
+            read_front(self.source, part, place, &front)
             try:
-                node = ensure_node(table, unpack_value(self.source, place.key, place.key_end))
-                if lacks_ids and place.value < place.end:
-                    unpack_value(self.source, place.value, place.end)
+                node = ensure_node(table, unpack_value(self.source, front.key, front.key_end))
+                if lacks_ids and place.value < place.size:
+                    unpack_value(self.source, place.start + place.value, place.start + place.size)
             except EncodeError as error:
                 raise DecodeError(f"A stored key of {part.ingredient.name} is no key: {error}") from error
             except DecodeError as error:  # a handle of a record that was left out
@@ -326,16 +371,24 @@ cdef class Restore:
             node.flags |= ABSENT
         return node
 
-    cdef int refuse_doubles(self, Part part) except -1:
-        cdef set seen = set()
-        cdef Py_ssize_t n = 0
-        for node in part.nodes:
-            if node is not None:
-                seen.add(<size_t> <PyObject *> node)
-                n += 1
-        if len(seen) < n:
-            raise DecodeError(f"A key of {part.ingredient.name} is stored twice.")
-        return 0
+    cdef object key_of_first(self, Part part, const Front *front, Py_ssize_t value):
+        """The key of what a memo has read first, if that is here and its own is the same text: one object for both."""
+        cdef Span span = self.source.span(front.deps, value)
+        cdef Head head
+        cdef uint64_t number
+        cdef Part other
+        cdef Node dep
+        next_head(&span, &head)
+        if head.size == 0 or not next_number(&span, &number):
+            return None
+        number >>= 1
+        other = self.part_of(number)
+        if other.nodes is None or <Py_ssize_t> number - other.first >= PyList_GET_SIZE(other.nodes):
+            return None
+        dep = <Node> PyList_GET_ITEM(other.nodes, <Py_ssize_t> number - other.first)
+        if dep is None or not is_text(self.source.data + front.key, front.key_end - front.key, dep.key):
+            return None
+        return dep.key
 
     cdef int find_deps(self, Part part) except -1:
         """Find, or make, the nodes that the memos have read."""
@@ -347,12 +400,15 @@ cdef class Restore:
 
     cdef int find_deps_of(self, Part part, Py_ssize_t i) except -1:
         cdef Place *place = &self.places[part.first + i]
-        cdef Span span = self.source.span(place.deps, place.value)
+        cdef Span span
         cdef Head head
+        cdef Front front
         cdef Node dep
         cdef bint is_fresh
         cdef uint32_t group
         cdef Py_ssize_t n, k
+        read_front(self.source, part, place, &front)
+        span = self.source.span(front.deps, place.start + place.value)
         next_head(&span, &head)
         n = head.size
         if n > 0x7FFF_FFFF:
@@ -384,22 +440,23 @@ cdef class Restore:
         cdef Head head
         cdef Part part
         cdef Node record
-        cdef int64_t number
+        cdef uint64_t number
         cdef int name = WHOLE
         cdef bint has_group
-        next_head(span, &head)
         group[0] = 0
-        if head.form == IS_TUPLE:
-            has_group = head.size == 3
+        if not next_number(span, &number):
             next_head(span, &head)
-            number = head.number
-            next_head(span, &head)
-            name = <int> head.number
-            if has_group:
+            if head.form == IS_TUPLE:
+                has_group = head.size == 3
                 next_head(span, &head)
-                group[0] = <uint32_t> head.number
-        else:
-            number = head.number
+                number = <uint64_t> head.number
+                next_head(span, &head)
+                name = <int> head.number
+                if has_group:
+                    next_head(span, &head)
+                    group[0] = <uint32_t> head.number
+            else:
+                number = <uint64_t> head.number
         is_fresh[0] = not number & 1
         number >>= 1
         if name == MEMBERS_PART:
@@ -412,10 +469,10 @@ cdef class Restore:
         if self.places[number].is_left_out:
             return None
         if part.is_interned:
-            record = ensure_node(part.ingredient.table, int(part.ids[number - part.first]))
+            record = ensure_node(part.ingredient.table, int(part.ids[<Py_ssize_t> number - part.first]))
             self.kept.append(record)
             return record
-        record = <Node> PyList_GET_ITEM(part.nodes, number - part.first)
+        record = <Node> PyList_GET_ITEM(part.nodes, <Py_ssize_t> number - part.first)
         if name == WHOLE:
             return record
         if name == OUTSIDE_PART:
@@ -429,54 +486,9 @@ cdef class Restore:
         self.kept.append(record)
         return record
 
-    cdef Part part_of(self, int64_t number):
+    cdef Part part_of(self, uint64_t number):
         """The section of a record."""
-        cdef Py_ssize_t low = 0, high = PyList_GET_SIZE(self.parts) - 1, middle
-        while low < high:
-            middle = (low + high + 1) // 2
-            if (<Part> PyList_GET_ITEM(self.parts, middle)).first <= number:
-                low = middle
-            else:
-                high = middle - 1
-        return <Part> PyList_GET_ITEM(self.parts, low)
-
-    cdef int spread_left_out(self) except -1:
-        """Leave out all memos that depend on one that is left out."""
-        cdef Part part
-        cdef Py_ssize_t i
-        cdef uint32_t k
-        cdef Place *place
-        cdef dict readers = {}
-        cdef list gone = []
-        if not self.n_left_out:
-            return 0
-        for part in self.parts:
-            if not part.is_derived or part.nodes is None:
-                continue
-            for i in range(part.n_records):
-                place = &self.places[part.first + i]
-                if place.is_left_out:
-                    gone.append(part.nodes[i])
-                else:
-                    for k in range(place.n_edges):
-                        readers.setdefault(<Node> place.edges[k].dep, []).append((part, i))
-        while gone:
-            for part, i in readers.pop(gone.pop(), ()):
-                place = &self.places[part.first + <Py_ssize_t> i]
-                if not place.is_left_out:
-                    self.leave_out(part, place, None)
-                    gone.append(part.nodes[i])
-        return 0
-
-
-cdef Node outside_part(Node cell):
-    """What stands for the world outside of the database that the query of `cell` reads."""
-    cdef Node part
-    if cell.parts is None:
-        part = Node()
-        part.table = cell.table
-        part.key = cell.key
-        part.encoded = cell.encoded
-        part.flags = VALUE | PART
-        set_parts(cell, {OUTSIDE: part})
-    return cell.parts[OUTSIDE]
+        cdef Part part = self.last_part
+        if part is None or not part.first <= <Py_ssize_t> number < part.first + part.n_records:
+            self.last_part = part = find_part(self.parts, <Py_ssize_t> number)
+        return part

@@ -5,15 +5,16 @@ values that a user's code refuses. `docs/cache-format.md` describes how records 
 """
 
 from cpython.list cimport PyList_GET_SIZE
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint32_t
 
-from picante._core.check cimport check_structure
+from picante._core.check cimport check_structure, is_common
 from picante._core.errors import DecodeError
 from picante._core.extension cimport SHARED
 from picante._core.input cimport InputIngredient
 from picante._core.records cimport MEMBERS_PART, WHOLE
 from picante._core.wire cimport (
-    IS_BYTES, IS_EXTENSION, IS_LARGE, IS_LIST, IS_SMALL, IS_TUPLE, Head, Span, damaged, is_simple, next_head,
+    IS_BYTES, IS_EXTENSION, IS_LARGE, IS_LIST, IS_SMALL, IS_TUPLE, Head, Span, damaged, next_head,
+    next_number,
 )
 
 
@@ -22,31 +23,38 @@ cdef int scan_record(
 ) except -1:
     cdef Span span = span_of(checker, part.start, part.end)
     cdef Head head
-    next_head(&span, &head)
-    if head.form != IS_BYTES:
-        raise damaged(part.start, "a record is not where it should be")
-    place.start = place.key = span.at
-    place.end = span.end = part.start = span.at + head.size
-    place.key_end = place.deps = place.value = place.key
+    cdef Py_ssize_t key, key_end, value, end
+    cdef uint64_t size
+    if span.end - span.at >= 2 and span.data[span.at] == 0xC4 and span.data[span.at + 1] <= span.end - span.at - 2:
+        head.size = span.data[span.at + 1]  # as most of them are
+        span.at += 2
+    else:
+        next_head(&span, &head)
+        if head.form != IS_BYTES:
+            raise damaged(part.start, "a record is not where it should be")
+    place.start = key = key_end = value = span.at
+    place.size = <uint32_t> head.size  # the longest form has four bytes for it
+    end = span.end = part.start = span.at + head.size
     place.is_left_out = part.ingredient is None
     if not part.is_interned:
-        next_head(&span, &head)
-        if head.form != IS_SMALL or not 0 < head.number <= span.end - span.at:
+        if not next_number(&span, &size):
+            next_head(&span, &head)
+            size = <uint64_t> head.number if head.form == IS_SMALL and head.number > 0 else 0
+        if not 0 < size <= <uint64_t> (span.end - span.at):
             raise damaged(span.at, "the key of a record has no size")
-        place.key = span.at
-        span.at += <Py_ssize_t> head.number
-        place.key_end = span.at
-        place.changed_at = read_revision(&span, revision)
+        key = span.at
+        key_end = span.at = key + <Py_ssize_t> size
+        read_revision(&span, revision)
         if part.is_derived:
-            place.verified_at = read_revision(&span, revision)
-            place.deps = span.at
+            place.is_old = read_revision(&span, revision) < revision
             check_deps(&span, parts, n_records)
-        place.value = span.at
-        check_stored(checker, place.key, place.key_end)
-    if part.is_interned or place.value < place.end:
+        value = span.at
+        place.value = <uint32_t> (value - place.start)
+        check_stored(checker, key, key_end)
+    if part.is_interned or value < end:
         if part.ingredient is not None and part.is_input:
-            check_fields(checker, part, place)
-        check_stored(checker, place.value, place.end)
+            check_fields(checker, part, value, end)
+        check_stored(checker, value, end)
     return 0
 
 
@@ -61,12 +69,11 @@ cdef inline Span span_of(Checker checker, Py_ssize_t start, Py_ssize_t end) noex
 
 cdef uint64_t read_revision(Span *span, uint64_t latest) except? 0xDEAD:
     cdef Head head
-    cdef uint64_t small
-    if span.at < span.end and span.data[span.at] < 0x80:
-        small = span.data[span.at]
-        if small <= latest:
-            span.at += 1
-            return small
+    cdef uint64_t number
+    if next_number(span, &number):
+        if number > latest:
+            raise damaged(span.at, "a revision stands there that had not come yet")
+        return number
     next_head(span, &head)
     if head.form != IS_SMALL and head.form != IS_LARGE or <uint64_t> head.number > latest or (
         head.form == IS_SMALL and head.number < 0
@@ -77,7 +84,7 @@ cdef uint64_t read_revision(Span *span, uint64_t latest) except? 0xDEAD:
 
 cdef int check_stored(Checker checker, Py_ssize_t start, Py_ssize_t end) except -1:
     """LookupError for what is well-formed and names what nobody knows here."""
-    if is_simple(checker.source.data + start, end - start):
+    if is_common(checker.source.data + start, end - start):
         return 0
     try:
         return checker.check(span_of(checker, start, end))
@@ -86,8 +93,8 @@ cdef int check_stored(Checker checker, Py_ssize_t start, Py_ssize_t end) except 
         raise LookupError from error
 
 
-cdef int check_fields(Checker checker, Part part, Place *place) except -1:
-    cdef Span span = span_of(checker, place.value, place.end)
+cdef int check_fields(Checker checker, Part part, Py_ssize_t start, Py_ssize_t end) except -1:
+    cdef Span span = span_of(checker, start, end)
     cdef Head head
     cdef Py_ssize_t n = len((<InputIngredient> part.ingredient).fields)
     if n:
@@ -103,12 +110,17 @@ cdef int check_deps(Span *span, list parts, Py_ssize_t n_records) except -1:
     cdef Head head
     cdef Py_ssize_t n_deps, n_of
     cdef int64_t number
+    cdef uint64_t small
     cdef bint is_part, is_list, has_group
     next_head(span, &head)
     if head.form != IS_TUPLE and head.form != IS_LIST:
         raise damaged(span.at, "the dependencies of a record are not there")
     n_deps = head.size
     for _ in range(n_deps):
+        if next_number(span, &small):
+            if small >> 1 >= <uint64_t> n_records:
+                raise damaged(span.at, "a dependency names a record that is not there")
+            continue
         next_head(span, &head)
         has_group = head.form == IS_TUPLE and head.size == 3
         is_part = has_group or head.form == IS_TUPLE and head.size == 2

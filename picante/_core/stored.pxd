@@ -40,6 +40,7 @@ cdef class Source:
     cdef dict handle_classes  # kind -> class, as found
     cdef object reader  # of `unpack`: one that is not in use
     cdef bint was_plain  # the value that was read last consists of standard types only, and was made just then
+    cdef dict long_sizes  # of values that are not decoded yet: place -> size, where that is large (`packed`)
     cdef object new_ids  # kind -> {id in the bytes: id of the handle}; None: as they are
 
     cdef int release(self) except -1
@@ -62,4 +63,6 @@ cdef object read_plain(Span* span)  # the same with its head; DecodeError if it 
 cdef list read_clock(Span* span, int code)  # of a `time` or a `datetime`: all but its zone
 cdef object read_standard(Span* span, int code)  # the content of such an extension, up to `span.end`, besides these two
 cdef object read_text(Span* span, Py_ssize_t size, const char* errors)
+# Whether these bytes, which were checked, are `text`, where that is short and ASCII.
+cdef bint is_text(const unsigned char* data, Py_ssize_t size, object text) noexcept
 cdef object as_decode_error(object error, Py_ssize_t at)  # for what user code or a constructor has raised

@@ -8,7 +8,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.complex cimport PyComplex_FromDoubles
 from libc.stdint cimport uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 from picante._core.classes cimport Plan, find_class, stored_plan_of, type_name
 from picante._core.codecs cimport Codecs, standard_codecs
@@ -26,7 +26,9 @@ from picante._core.wire cimport (
 cdef extern from "Python.h":
     object PyUnicode_DecodeUTF8(const char* text, Py_ssize_t size, const char* errors)
     object PyUnicode_New(Py_ssize_t size, unsigned int greatest)
-    void* PyUnicode_1BYTE_DATA(object text)
+    void* PyUnicode_1BYTE_DATA(object text) noexcept
+    bint PyUnicode_IS_COMPACT_ASCII(object text) noexcept
+    Py_ssize_t PyUnicode_GET_LENGTH(object text) noexcept
 
 
 @cython.final
@@ -68,6 +70,7 @@ cdef class Source:
         self.db = self.reader = self.new_ids = None
         self.entries = []
         self.handle_classes = {}
+        self.long_sizes = {}
         return 0
 
     cdef Span span(self, Py_ssize_t start, Py_ssize_t end):
@@ -186,6 +189,7 @@ cdef Source new_source(object data, object db, Codecs codecs, object names, obje
     source.codecs = standard_codecs if codecs is None else codecs
     source.entries = []
     source.handle_classes = {}
+    source.long_sizes = {}
     source.new_ids = new_ids
     try:
         for name, shape in names:
@@ -210,6 +214,15 @@ cdef object read_text(Span* span, Py_ssize_t size, const char* errors):
     text = PyUnicode_New(size, 127)
     memcpy(PyUnicode_1BYTE_DATA(text), data, size)
     return text
+
+
+cdef bint is_text(const unsigned char* data, Py_ssize_t size, object text) noexcept:
+    cdef int head = 2 if data[0] == 0xD9 else 1
+    if type(text) is not str or not PyUnicode_IS_COMPACT_ASCII(text) or PyUnicode_GET_LENGTH(text) != size - head:
+        return False
+    if data[0] != 0xD9 and not 0xA0 <= data[0] < 0xC0:
+        return False
+    return memcmp(data + head, PyUnicode_1BYTE_DATA(text), size - head) == 0
 
 
 cdef object read_raw(Span* span, Py_ssize_t size):

@@ -85,6 +85,27 @@ cdef inline bint is_simple(const unsigned char* data, Py_ssize_t size) noexcept 
     return tag == 0xCB and size == 9
 
 
+cdef inline bint next_number(Span* span, uint64_t* number) noexcept nogil:
+    """Read what comes next if it is a number in the forms that most numbers have; else nothing is read."""
+    cdef const unsigned char* data = span.data + span.at
+    cdef Py_ssize_t left = span.end - span.at
+    if left >= 1 and data[0] < 0x80:
+        number[0] = data[0]
+        span.at += 1
+    elif left >= 2 and data[0] == 0xCC:
+        number[0] = data[1]
+        span.at += 2
+    elif left >= 3 and data[0] == 0xCD:
+        number[0] = <uint64_t> data[1] << 8 | data[2]
+        span.at += 3
+    elif left >= 5 and data[0] == 0xCE:
+        number[0] = <uint64_t> data[1] << 24 | <uint64_t> data[2] << 16 | <uint64_t> data[3] << 8 | data[4]
+        span.at += 5
+    else:
+        return False
+    return True
+
+
 cdef inline int expect(const Span* span, uint64_t size) except -1:
     """Make sure that `size` bytes are left."""
     if size > <uint64_t> (span.end - span.at):
