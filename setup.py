@@ -103,7 +103,7 @@ class BuildExt(build_ext):
             extension.sources, extension.depends = c.sources, [*c.depends, REFS]
             extension.define_macros += MACROS
             if self.compiler.compiler_type == "unix":
-                extension.extra_compile_args += ["-include", REFS] + C_FLAGS + werror
+                extension.extra_compile_args += ["-include", REFS, *C_FLAGS, *werror]
                 extension.extra_link_args += SANITIZERS
         super().build_extensions()
         for library in CORE.glob("*" + sysconfig.get_config_var("EXT_SUFFIX")):

@@ -69,6 +69,7 @@ ORDER = (
     "execute",
     "drivers",
     "map",
+    "fetch",
     "derived",
     "binding",
     "tracked",

@@ -66,7 +66,8 @@ A module may import and ``cimport`` only what stands above it:
 ``execute``     running user code: steps, waiting, cancellation
 ``drivers``     drivers that are used again
 ``map``         many keys of one query at once
-``derived``     memoized queries, and the awaitable that a call returns: the hit path
+``fetch``       the awaitable that a call of a query returns: the hit path
+``derived``     memoized queries
 ``binding``     which ingredient a definition has in a database
 ``tracked``     the call of a tracked query: from arguments to a key
 ``record``      the getters of records: ``file.content(db)``

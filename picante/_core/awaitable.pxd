@@ -44,10 +44,29 @@ cdef extern from *:
         type->tp_new = picante_no_new;
     }
 
+    /* Have the method `name`, which takes arguments as `METH_FASTCALL | METH_KEYWORDS` says, begin with `function`;
+       returns what it began with. */
+    static inline void *picante_set_method(PyTypeObject *type, const char *name, void *function) {
+        PyObject *method = PyObject_GetAttrString((PyObject *)type, name);
+        void *before = NULL;
+        if (method == NULL)
+            return NULL;
+        if (Py_IS_TYPE(method, &PyMethodDescr_Type)
+            && ((PyMethodDescrObject *)method)->d_method->ml_flags == (METH_FASTCALL | METH_KEYWORDS)) {
+            before = (void *)((PyMethodDescrObject *)method)->d_method->ml_meth;
+            ((PyMethodDescrObject *)method)->d_method->ml_meth = (PyCFunction)(void (*)(void))function;
+        } else
+            PyErr_Format(PyExc_TypeError, "%s is another kind of method", name);
+        Py_DECREF(method);
+        return before;
+    }
+
     /* The first reference to memory that was an object of the same type before. */
     static inline void picante_revive(PyObject *object) {
     #if defined(Py_REF_DEBUG) || defined(Py_TRACE_REFS)
         _Py_NewReference(object);
+    #elif PY_VERSION_HEX < 0x030E0000
+        object->ob_refcnt = 1;
     #else
         Py_SET_REFCNT(object, 1);
     #endif
@@ -120,6 +139,9 @@ cdef extern from *:
     #endif
     """
     void picante_revive(PyObject *object) noexcept
+    PyObject *picante_ref "Py_NewRef"(PyObject *object) noexcept
+    void picante_unref "Py_DECREF"(PyObject *object) noexcept
+    void *picante_set_method(type cls, const char *name, void *function) except NULL
     void picante_forbid_new(type cls)
     void picante_set_slots(type cls, void *await_, void *send, void *next)
     PyObject *picante_take_raised() noexcept

@@ -2,8 +2,8 @@
 
 On CPython 3.11 `await` asks `am_send`, which returns the value beside a status code. From 3.12 on it asks
 `tp_iternext`, and the value travels in a `StopIteration`. Making one afresh costs more than a trivial coroutine as a
-whole (benchmark `test_hit`), so there is a subclass whose instances go back to a free list when the interpreter
-drops them, which it does as soon as it has taken the value out. An instance that somebody holds on to (a debugger,
+whole (benchmark `test_hit`), so there is a subclass whose instance is used again once the interpreter has
+dropped it, which it does as soon as it has taken the value out. One that somebody holds on to (a debugger,
 a profiler) is simply not there to be used again.
 """
 
@@ -15,24 +15,37 @@ cdef extern from *:
     """
     #include "structmember.h"
 
-    #define PICANTE_FREE_STOPS 16
-    static PyObject *picante_free_stops[PICANTE_FREE_STOPS];
-    static int picante_n_free_stops = 0;
+    /* The instance that is used next; there is no more than one at a time, unless somebody holds on to it. */
+    static PyStopIterationObject *picante_spare_stop = NULL;
+    static PyObject *picante_no_args = NULL;
 
-    static void picante_stop_dealloc(PyObject *self) {
-        PyStopIterationObject *stop = (PyStopIterationObject *)self;
+    static void picante_clear_stop(PyStopIterationObject *stop) {
+        PyObject *args = stop->args;
+        stop->args = picante_no_args;
+        Py_INCREF(picante_no_args);
+        Py_XDECREF(args);
         Py_CLEAR(stop->dict);
-        Py_CLEAR(stop->args);
         Py_CLEAR(stop->notes);
         Py_CLEAR(stop->traceback);
         Py_CLEAR(stop->context);
         Py_CLEAR(stop->cause);
-        Py_CLEAR(stop->value);
         stop->suppress_context = 0;
-        if (picante_n_free_stops < PICANTE_FREE_STOPS)
-            picante_free_stops[picante_n_free_stops++] = self;
-        else
+    }
+
+    static void picante_stop_dealloc(PyObject *self) {
+        PyStopIterationObject *stop = (PyStopIterationObject *)self;
+        PyObject *value;
+        if (stop->dict != NULL || stop->args != picante_no_args || stop->notes != NULL || stop->traceback != NULL
+            || stop->context != NULL || stop->cause != NULL || stop->suppress_context)
+            picante_clear_stop(stop);
+        value = stop->value;
+        if (picante_spare_stop == NULL)
+            picante_spare_stop = stop;
+        else {
+            Py_DECREF(picante_no_args);
             PyObject_GC_Del(self);
+        }
+        Py_XDECREF(value);
     }
 
     static PyTypeObject picante_Stop = {
@@ -44,8 +57,6 @@ cdef extern from *:
         .tp_flags = Py_TPFLAGS_DEFAULT,
     };
 
-    static PyObject *picante_no_args = NULL;
-
     static int picante_init_stop(void) {
         picante_Stop.tp_base = (PyTypeObject *)PyExc_StopIteration;
         picante_no_args = PyTuple_New(0);
@@ -55,8 +66,9 @@ cdef extern from *:
     /* Steals `value`; returns NULL with the exception raised. Not tracked by the collector: it lives for an instant. */
     static PyObject *picante_stop_with(PyObject *value) {
         PyStopIterationObject *stop;
-        if (picante_n_free_stops) {
-            stop = (PyStopIterationObject *)picante_free_stops[--picante_n_free_stops];
+        if (picante_spare_stop != NULL) {
+            stop = picante_spare_stop;
+            picante_spare_stop = NULL;
             picante_revive((PyObject *)stop);
         } else {
             stop = PyObject_GC_New(PyStopIterationObject, &picante_Stop);
@@ -64,10 +76,10 @@ cdef extern from *:
                 Py_DECREF(value);
                 return NULL;
             }
+            stop->args = Py_NewRef(picante_no_args);
             stop->dict = stop->notes = stop->traceback = stop->context = stop->cause = NULL;
             stop->suppress_context = 0;
         }
-        stop->args = Py_NewRef(picante_no_args);
         stop->value = value;
     #if PY_VERSION_HEX >= 0x030C0000
         PyErr_SetRaisedException((PyObject *)stop);

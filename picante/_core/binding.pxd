@@ -46,14 +46,20 @@ cdef class Binding:
     cdef object look_up(self, db)
 
 
-cdef inline Ingredient ingredient_for(Binding binding, object db):
-    """The ingredient of `binding` in `db`."""
+cdef inline PyObject *remembered(Binding binding, PyObject *db) noexcept:
+    """The ingredient of `binding` in `db`, borrowed, if that is the database that was asked last."""
     cdef PyObject *found
-    if binding.database is not None and picante_referent(<PyObject *> binding.database) == <PyObject *> db:
+    if binding.database is not None and picante_referent(<PyObject *> binding.database) == db:
         found = picante_referent(<PyObject *> binding.ingredient)
         if found != <PyObject *> None:
-            return <Ingredient> found
-    return binding.look(db)
+            return found
+    return NULL
+
+
+cdef inline Ingredient ingredient_for(Binding binding, object db):
+    """The ingredient of `binding` in `db`."""
+    cdef PyObject *found = remembered(binding, <PyObject *> db)
+    return <Ingredient> found if found != NULL else binding.look(db)
 
 
 cpdef str label(object definition)

@@ -6,7 +6,7 @@ which therefore may nest. Messages say where in the key the value stands that ca
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
-from cpython.object cimport PyTypeObject, Py_TYPE
+from cpython.object cimport PyObject, PyTypeObject, Py_TYPE
 from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy, memmove
@@ -25,6 +25,9 @@ from picante._core.ids cimport Handle
 cdef extern from "Python.h":
     const Py_ssize_t PY_SSIZE_T_MAX
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
+    # Without counting a reference to the object.
+    bint is_str "PyUnicode_CheckExact"(PyObject* value) noexcept
+    bint is_int "PyLong_CheckExact"(PyObject* value) noexcept
 
 
 # --- Values that need no encoding ----------------------------------------------------------------------
@@ -41,21 +44,19 @@ cdef bint is_plain(object key, int depth, Py_ssize_t* budget) noexcept:
     not plain because they equal integers; `bytes` are not because `python -bb` lets them refuse a comparison.
     """
     cdef Py_ssize_t i
-    if type(key) is str or type(key) is int or key is None:
-        return True
-    if isinstance(key, Handle):
-        # A subclass that overrides either would run user code, or equal what is not the same.
-        return (
-            Py_TYPE(key).tp_hash is (<PyTypeObject*> Handle).tp_hash
-            and Py_TYPE(key).tp_richcompare is (<PyTypeObject*> Handle).tp_richcompare
-        )
-    if not PyTuple_CheckExact(key) or depth == 0:
-        return False
+    cdef PyObject* part
+    if Py_TYPE(key).tp_hash is (<PyTypeObject*> Handle).tp_hash:
+        # A Handle, or of a class derived from it. One that overrides either would run user code, or equal what is not
+        # the same.
+        return Py_TYPE(key).tp_richcompare is (<PyTypeObject*> Handle).tp_richcompare
+    if not PyTuple_CheckExact(key):
+        return type(key) is str or type(key) is int or key is None
     budget[0] -= PyTuple_GET_SIZE(key)
-    if budget[0] < 0:
+    if budget[0] < 0 or depth == 0:
         return False
     for i in range(PyTuple_GET_SIZE(key)):
-        if not is_plain(<object> PyTuple_GET_ITEM(key, i), depth - 1, budget):
+        part = PyTuple_GET_ITEM(key, i)
+        if not (is_str(part) or is_int(part) or is_plain(<object> part, depth - 1, budget)):
             return False
     return True
 

@@ -86,7 +86,7 @@ cdef extern from *:
 
     #endif
     """
-    int picante_append(list items, object item) except -1
+    int picante_append(PyObject *items, PyObject *item) except -1
     void picante_shorten(list items, Py_ssize_t n)
     Py_ssize_t picante_references "Py_REFCNT"(PyObject *object) noexcept  # without one of its own
 

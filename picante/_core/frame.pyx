@@ -17,7 +17,7 @@ from cpython.contextvars cimport (
     PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit, PyContextVar_Get, PyContextVar_New, PyContextVar_Set,
 )
 from cpython.dict cimport PyDict_Next
-from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from cpython.list cimport PyList_GET_SIZE
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Realloc
 from cpython.ref cimport Py_DECREF
 from cpython.tuple cimport PyTuple_GET_ITEM
@@ -29,6 +29,10 @@ from picante._core.observe cimport (
     COMPUTE_BEGIN, COMPUTE_END, COMPUTE_PAUSE, COMPUTE_RESUME, COMPUTE_RETURN, RUN_CANCELLED, RUN_EQUAL, RUN_FAILED,
     RUN_NEW, RUN_NO_RESULT, flush, new_number, tell,
 )
+
+cdef extern from *:  # without counting a reference to the list
+    Py_ssize_t list_size "PyList_GET_SIZE"(PyObject *list) noexcept
+    PyObject *list_item "PyList_GET_ITEM"(PyObject *list, Py_ssize_t i) noexcept
 
 cdef object frame_var = PyContextVar_New("picante_frame", NULL)
 cdef Py_ssize_t n_running = 0
@@ -166,25 +170,29 @@ cdef int record(Frame frame, Node node, uint64_t changed_at, uint64_t valid_sinc
     A node is noted once, where it was read first. A read that is under way, and one that failed or was
     cancelled, is noted as NO_OUTCOME, until and unless it is repeated with success.
     """
+    cdef PyObject *nodes = <PyObject *> frame.nodes
     cdef uint32_t n, i
+    cdef uint32_t slot = 0
     if frame.ended:
         return 0
-    n = <uint32_t> PyList_GET_SIZE(frame.nodes)
+    n = <uint32_t> list_size(nodes)
     if n <= 8:
         for i in range(n):
-            if PyList_GET_ITEM(frame.nodes, i) == <PyObject *> node:
+            if list_item(nodes, i) == <PyObject *> node:
                 break
         else:
             i = n
     else:
-        i = _position(frame, node, n)
+        i = _position(frame, <PyObject *> node, n, &slot)
     if i == n:
         if n == frame.capacity:
             _grow(frame)
-        picante_append(frame.nodes, node)
-        frame.reads[n].group = frame.group
+            if n >= 8:
+                slot = _vacant(frame, <PyObject *> node)
+        picante_append(nodes, <PyObject *> node)
         if n >= 8:
-            _enter(frame, node, n)
+            frame.index[slot] = n + 1
+        frame.reads[n].group = frame.group
     elif changed_at == NO_OUTCOME:
         return 0
     frame.reads[i].changed_at = changed_at
@@ -212,33 +220,35 @@ cdef int _grow(Frame frame) except -1:
         frame.index = index
         frame.index_mask = 2 * capacity - 1
         for i in range(<uint32_t> PyList_GET_SIZE(frame.nodes)):
-            _enter(frame, <Node> PyList_GET_ITEM(frame.nodes, i), i)
+            index[_vacant(frame, list_item(<PyObject *> frame.nodes, i))] = i + 1
     return 0
 
 
-cdef inline uint32_t _slot(Frame frame, Node node) noexcept:
-    cdef uint64_t address = <size_t> <PyObject *> node
+cdef inline uint32_t _slot(Frame frame, PyObject *node) noexcept:
+    cdef uint64_t address = <size_t> node
     # Nodes stand side by side in memory, and it is the highest bits of the product that spread these most evenly.
     return <uint32_t> (((address * 0x9E3779B97F4A7C15ULL) >> 32) * (<uint64_t> frame.index_mask + 1) >> 32)
 
 
-cdef uint32_t _position(Frame frame, Node node, uint32_t n) noexcept:
-    """Where `node` stands among the reads; `n`, their number, where it does not."""
+cdef inline uint32_t _position(Frame frame, PyObject *node, uint32_t n, uint32_t *vacant) noexcept:
+    """Where `node` stands among the reads; `n`, their number, where it does not, and then its place in the index."""
     cdef uint32_t slot = _slot(frame, node), entry
     while True:
         entry = frame.index[slot]
         if entry == 0:
+            vacant[0] = slot
             return n
-        if PyList_GET_ITEM(frame.nodes, entry - 1) == <PyObject *> node:
+        if list_item(<PyObject *> frame.nodes, entry - 1) == node:
             return entry - 1
         slot = (slot + 1) & frame.index_mask
 
 
-cdef void _enter(Frame frame, Node node, uint32_t position) noexcept:
+cdef uint32_t _vacant(Frame frame, PyObject *node) noexcept:
+    """The place in the index for a `node` that is not there."""
     cdef uint32_t slot = _slot(frame, node)
     while frame.index[slot]:
         slot = (slot + 1) & frame.index_mask
-    frame.index[slot] = position + 1
+    return slot
 
 
 cdef int read_outside(Frame frame) except -1:

@@ -1,6 +1,7 @@
 """Tracked queries: functions that users call, each with an ingredient in every database."""
 
 cimport cython
+from cpython.ref cimport PyObject
 
 from picante._core.binding cimport Binding
 
@@ -26,6 +27,7 @@ cdef class Tracked:
     cdef dict __dict__
     cdef object __weakref__
 
+    cdef PyObject *call_in_order(self, PyObject **args, Py_ssize_t n, PyObject *names) except NULL
     cdef object key_of(self, list values)
     cdef list values_of(self, tuple args, dict kwargs)
     cdef list keys_of(self, object db, object keys)

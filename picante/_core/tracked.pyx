@@ -13,12 +13,12 @@ from cpython.ref cimport Py_INCREF
 from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
 
 from picante._core.binding cimport (
-    Binding, PyVectorcall_Call, PyVectorcall_NARGS, ingredient_for, label,
-    picante_set_vectorcall,
+    Binding, PyVectorcall_Call, PyVectorcall_NARGS, ingredient_for, label, picante_set_vectorcall,
+    remembered,
 )
-from picante._core.derived cimport DerivedIngredient, new_fetch
 from picante._core.encode cimport encode_key, is_plain_key
 from picante._core.errors import EncodeError
+from picante._core.fetch cimport fetched, new_fetch
 from picante._core.ids cimport Handle
 
 cdef extern from "Python.h":
@@ -150,7 +150,30 @@ cdef class Tracked:
         cdef list values = self.values_of(args, kwargs)
         db = values.pop(self.is_method)
         key = self.key_of(values)
-        return new_fetch(<DerivedIngredient> ingredient_for(self.binding, db), db, key, touches)
+        return fetched(ingredient_for(self.binding, db), db, key, touches)
+
+    cdef PyObject *call_in_order(self, PyObject **args, Py_ssize_t n, PyObject *names) except NULL:
+        cdef Py_ssize_t i
+        cdef PyObject *db
+        cdef tuple parts
+        if names != NULL or n != self.n_all:
+            return call_generally(self, args, n, names)
+        db = args[self.is_method]
+        if n == 2:
+            key = <object> args[not self.is_method]
+        elif n == 1:
+            key = ()
+        else:
+            parts = PyTuple_New(n - 1)
+            for i in range(n - 1):
+                item = <object> args[i if i < self.is_method else i + 1]
+                Py_INCREF(item)
+                PyTuple_SET_ITEM(parts, i, item)
+            key = parts
+        if not is_plain_key(key):
+            self.check_key(key)
+        ingredient = ingredient_for(self.binding, <object> db)
+        return new_fetch(<PyObject *> ingredient, db, <PyObject *> key, False)
 
     cdef object key_of(self, list values):
         key = values[0] if self.n_keys == 1 else tuple(values)
@@ -220,30 +243,14 @@ cdef class Tracked:
 
 
 cdef PyObject *call_tracked(PyObject *callee, PyObject **args, size_t nargsf, PyObject *names) except NULL:
-    cdef Tracked self = <Tracked> callee
     cdef Py_ssize_t n = PyVectorcall_NARGS(nargsf)
-    cdef Py_ssize_t i
-    cdef PyObject *db
-    cdef tuple parts
-    if names != NULL or n != self.n_all:
-        return call_generally(self, args, n, names)
-    db = args[self.is_method]
-    if n == 2:
-        key = <object> args[not self.is_method]
-    elif n == 1:
-        key = ()
-    else:
-        parts = PyTuple_New(n - 1)
-        for i in range(n - 1):
-            item = <object> args[i if i < self.is_method else i + 1]
-            Py_INCREF(item)
-            PyTuple_SET_ITEM(parts, i, item)
-        key = parts
-    if not is_plain_key(key):
-        self.check_key(key)
-    fetch = new_fetch(<DerivedIngredient> ingredient_for(self.binding, <object> db), <object> db, key, False)
-    Py_INCREF(fetch)
-    return <PyObject *> fetch
+    cdef bint is_method = (<Tracked> callee).is_method
+    cdef PyObject *ingredient
+    if n == 2 and (<Tracked> callee).n_all == 2 and names == NULL:
+        ingredient = remembered((<Tracked> callee).binding, args[is_method])
+        if ingredient != NULL and is_plain_key(<object> args[not is_method]):
+            return new_fetch(ingredient, args[is_method], args[not is_method], False)
+    return (<Tracked> callee).call_in_order(args, n, names)
 
 
 cdef PyObject *call_generally(Tracked self, PyObject **args, Py_ssize_t n, PyObject *names) except NULL:

@@ -122,7 +122,7 @@ cdef class Walk:
             if (<Node> node).table != table and self.keeps_from < 0:
                 table = (<Node> node).table
                 self.look_for_kept(table, i)
-            picante_append(self.path, <Node> node)
+            picante_append(<PyObject *> self.path, node)
         return step
 
     cdef void look_for_kept(self, PyObject *table, Py_ssize_t position) noexcept:
