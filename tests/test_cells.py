@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import contextvars
+import ctypes
 import gc
 import sys
 import threading
@@ -2359,6 +2360,85 @@ def test_send_drives_it_by_hand(world: World) -> None:
 def iter_of(awaitable: Any) -> Iterator[Any]:
     found: Iterator[Any] = awaitable.__await__()
     return found
+
+
+@pytest.mark.parametrize(
+    "value", [(1, 2), (), ValueError("x"), StopIteration(3), KeyError, None], ids=repr
+)
+async def test_a_value_comes_out_as_it_is(world: World, value: Any) -> None:
+    @world.query
+    async def quick(db: Any, key: Any) -> Any:
+        return value
+
+    for _ in range(3):
+        assert await quick.get(world, 1) is value
+        assert drive(quick.get(world, 1)) is value
+
+
+def test_what_carries_a_value_is_not_used_again_while_somebody_holds_it(world: World) -> None:
+    query = immediate(world)
+    held = []
+    for key in [*range(20), *range(20)]:
+        with pytest.raises(StopIteration) as stop:
+            next(iter_of(query.get(world, key)))
+        held.append(stop.value)
+    assert [each.value for each in held] == [*range(20), *range(20)]
+
+
+def test_what_carries_a_value_leaves_nothing_to_the_next(world: World) -> None:
+    class Mark(Exception):
+        pass
+
+    query = immediate(world)
+    drive(query.get(world, 1))
+    mark = Mark()
+    gone = weakref.ref(mark)
+    try:
+        try:
+            raise mark
+        except Mark:
+            next(iter_of(query.get(world, 1)))
+    except StopIteration as stop:
+        stop.args = (mark,)
+        stop.add_note("a note")
+        stop.mark = mark  # type: ignore[attr-defined]  # anybody may
+        stop.__cause__ = mark
+    mark.__traceback__ = None
+    del mark
+    assert gone() is None
+    with pytest.raises(StopIteration) as caught:
+        next(iter_of(query.get(world, 1)))
+    stop = caught.value
+    assert (stop.value, stop.args, vars(stop)) == (1, (), {})
+    assert stop.__context__ is stop.__cause__ is None
+    assert not stop.__suppress_context__
+    assert stop.__traceback__ is not None
+    assert stop.__traceback__.tb_next is None
+
+
+@pytest.mark.skipif(
+    sys.version_info[:2] not in {(3, 12), (3, 13)},
+    reason="there we count references in our own way",
+)
+def test_a_count_that_goes_beyond_its_half_keeps_all_of_it(world: World) -> None:
+    """As that of an immortal object does which an extension for an older ABI has counted."""
+    value = object()
+
+    @world.query
+    async def quick(db: Any, key: Any) -> Any:
+        return value
+
+    drive(quick.get(world, 1))
+    before = sys.getrefcount(value)
+    count = ctypes.c_uint64.from_address(id(value))
+    count.value += 1 << 32
+    try:
+        for _ in range(3):
+            assert drive(quick.get(world, 1)) is value
+        assert count.value >> 32 == 1
+    finally:
+        count.value -= 1 << 32
+    assert sys.getrefcount(value) == before
 
 
 def test_what_a_query_awaits_comes_out_and_what_is_sent_goes_in(world: World) -> None:
