@@ -35,8 +35,9 @@ cdef extern from *:
     static void picante_stop_dealloc(PyObject *self) {
         PyStopIterationObject *stop = (PyStopIterationObject *)self;
         PyObject *value;
-        if (stop->dict != NULL || stop->args != picante_no_args || stop->notes != NULL || stop->traceback != NULL
-            || stop->context != NULL || stop->cause != NULL || stop->suppress_context)
+        uintptr_t touched = (uintptr_t)stop->dict | (uintptr_t)stop->notes | (uintptr_t)stop->traceback
+            | (uintptr_t)stop->context | (uintptr_t)stop->cause | (uintptr_t)stop->suppress_context;
+        if (touched || stop->args != picante_no_args)
             picante_clear_stop(stop);
         value = stop->value;
         if (picante_spare_stop == NULL)

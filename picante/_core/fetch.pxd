@@ -45,6 +45,9 @@ cdef class Fetch:
 
 
 cdef PyObject *new_fetch(PyObject *ingredient, PyObject *db, PyObject *key, bint touches) except NULL
+# When none waits to be used again. It is named here so that compilers do not make it a part of the path, which would
+# have to save registers for it.
+cdef PyObject *new_fetch_in_new_memory(PyObject *ingredient, PyObject *db, PyObject *key, bint touches) except NULL
 cdef object fetched(object ingredient, object db, object key, bint touches)  # the same for who counts no references
 cdef object poisoned(Node node, Raised raised, uint64_t revision)
 cdef int prepare(Store store, Node node) except -1
