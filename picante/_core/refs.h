@@ -23,7 +23,7 @@
 #define PICANTE_LOWER(object) ((object)->ob_refcnt_split[PY_BIG_ENDIAN])
 #define PICANTE_UPPER(object) ((object)->ob_refcnt_split[!PY_BIG_ENDIAN])
 
-static inline void picante_incref(PyObject *object) {
+static inline Py_ALWAYS_INLINE void picante_incref(PyObject *object) {
     PY_UINT32_T count = PICANTE_LOWER(object);
     if ((int)count < 0)
         return;  /* immortal */
@@ -33,7 +33,7 @@ static inline void picante_incref(PyObject *object) {
         Py_INCREF(object);
 }
 
-static inline void picante_decref(PyObject *object) {
+static inline Py_ALWAYS_INLINE void picante_decref(PyObject *object) {
     PY_UINT32_T count = PICANTE_LOWER(object);
     if ((int)count < 0)
         return;
@@ -45,7 +45,7 @@ static inline void picante_decref(PyObject *object) {
         Py_DECREF(object);
 }
 
-static inline PyObject *picante_new_ref(PyObject *object) {
+static inline Py_ALWAYS_INLINE PyObject *picante_new_ref(PyObject *object) {
     picante_incref(object);
     return object;
 }
@@ -59,17 +59,17 @@ static inline PyObject *picante_new_ref(PyObject *object) {
 #define Py_INCREF(object) picante_incref(_PyObject_CAST(object))
 #define Py_DECREF(object) picante_decref(_PyObject_CAST(object))
 
-static inline void picante_xincref(PyObject *object) {
+static inline Py_ALWAYS_INLINE void picante_xincref(PyObject *object) {
     if (object != NULL)
         picante_incref(object);
 }
 
-static inline void picante_xdecref(PyObject *object) {
+static inline Py_ALWAYS_INLINE void picante_xdecref(PyObject *object) {
     if (object != NULL)
         picante_decref(object);
 }
 
-static inline PyObject *picante_xnew_ref(PyObject *object) {
+static inline Py_ALWAYS_INLINE PyObject *picante_xnew_ref(PyObject *object) {
     picante_xincref(object);
     return object;
 }
