@@ -16,7 +16,6 @@ TYPING = Path(__file__).parent / "typing"
 STUBS = sorted(p.stem for p in (ROOT / "picante/_core").glob("*.pyi"))
 ALLOWED = [
     r"picante\._core\..*\.(__test__|__pyx_capi__)",  # Cython adds them
-    r"picante\._core\.fetch\.Fetch",  # what a call returns; its type is Coroutine
     # Compiled classes that are derived from. To say so in a stub takes typing_extensions, a dependency.
     r"picante\._core\.(key\.DynKey|ids\.Handle|ingredient\.Ingredient)",
 ]
