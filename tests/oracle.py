@@ -44,6 +44,7 @@ from picante import (
     SnapshotClosedError,
     Touch,
 )
+from picante._core.facts import contradictions
 from picante.events import (
     InputRemoved,
     InputSet,
@@ -887,6 +888,8 @@ class Runner:
             )
 
     def check_cells(self) -> None:
+        if wrong := contradictions(self.db.runtime):
+            raise WrongError("; ".join(wrong))
         for i, plain in enumerate(self.plain):
             state = self.derived[plain].cell_state(i)
             if not isinstance(state, Ready):

@@ -8,7 +8,9 @@ cimport cython
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.ref cimport PyObject
 
-from picante._core.node cimport PART, VALUE, Table, collect_dependents, track, untrack_if_plain
+from picante._core.node cimport (
+    KNOWN, PART, VALUE, Table, collect_dependents, know_dependents, track, untrack_if_plain,
+)
 from picante._core.store cimport keep_current, mark_from
 
 
@@ -57,10 +59,11 @@ cdef int change(
     track(node)
     trash.append(node.value)
     node.value = value
-    node.flags = flags
+    node.flags = flags | node.flags & KNOWN
     node.changed_at = node.valid_since = revision
     untrack_if_plain(node)
     mark_from(store, node, until)
+    know_dependents(node)
     return 0
 
 

@@ -20,9 +20,9 @@ from picante._core.evict cimport count_memo, make_room, size_of
 from picante._core.failure cimport new_failure
 from picante._core.ingredient cimport Ingredient
 from picante._core.node cimport (
-    AFRESH, EVICTED, FAILED, MARKED, NAMED, NO_OUTCOME, NOWHERE, PART, UNLINKED, VALUE, Edge, Table, Version,
-    begin_transition, end_transition, name_holds_at, new_note, release_slot, replace_edges, reserve_edges, same_deps,
-    track, untrack_if_plain,
+    AFRESH, EVICTED, FAILED, KNOWN, MARKED, NAMED, NO_OUTCOME, NOWHERE, PART, UNLINKED, VALUE, Edge, Table, Version,
+    begin_transition, end_transition, expose, name_holds_at, new_note, release_slot, replace_edges, reserve_edges,
+    same_deps, track, untrack_if_plain,
 )
 from picante._core.outcome cimport Outcome, is_unknown, outcome_at, valid_until
 from picante._core.packed cimport UNREADABLE, readable
@@ -138,6 +138,9 @@ cdef bint _place(Store store, Frame frame, uint32_t outcome, object value, uint6
     if same_deps(node, frame.nodes):
         edges = node.edges
         turned = node.turned
+        for i in range(n):
+            if (<Node> edges[i].dep).flags & KNOWN:
+                expose(&edges[i])
     else:
         edges = reserve_edges(frame.nodes)
         turned = _still_there(node, frame, node.turned)

@@ -18,9 +18,9 @@ from picante._core.errors import DecodeError, SnapshotFrozenError
 from picante._core.frame cimport OUTSIDE, Frame
 from picante._core.key cimport Key
 from picante._core.node cimport (
-    AFRESH, EVICTED, FAILED, LOADED, MARKED, NO_OUTCOME, NOWHERE, OUTCOME, PART, REASON, UNLINKED, VALUE, Failure, Node,
-    Table, Version, begin_transition, end_transition, find_node, find_version, holds_at, is_own_part, node_key,
-    record_of,
+    AFRESH, EVICTED, FAILED, KNOWN, LOADED, MARKED, NO_OUTCOME, NOWHERE, OUTCOME, PART, REASON, UNLINKED, VALUE,
+    Edge, Failure, Node, Table, Version, begin_transition, end_transition, find_node, find_version, holds_at,
+    is_own_part, node_key, record_of,
 )
 from picante._core.outcome cimport Outcome, name_at, outcome_at
 from picante._core.raised cimport raised_by
@@ -118,6 +118,47 @@ cdef int _collect(list sources, list found, set seen) except -1:
                             (<Table> reader.table).kind, node_key(reader), distance, reader.flags & MARKED != 0
                         ))
         level = deeper
+    return 0
+
+
+def contradictions(Runtime runtime not None):
+    """Where the graph is not as `node` says that it always is, in words. For tests: it looks at all of it."""
+    cdef Node node
+    cdef list nodes = [], found = []
+    for table in list(runtime.store.tables.values()):
+        if (<Table> table).members is not None:
+            nodes.append((<Table> table).members)
+        nodes += list((<Table> table).plain.values()) + list((<Table> table).encoded.values())
+    for each in nodes[:]:
+        node = each
+        if node.parts is not None:
+            nodes += list(node.parts.values())
+    for each in nodes:
+        _contradict(each, found)
+    return found
+
+
+cdef int _contradict(Node node, list found) except -1:
+    cdef uint32_t i
+    cdef Node reader, dep
+    cdef Edge *edge
+    label = f"{_record(node)}"
+    for i in range(node.n_edges):
+        if node.edges[i].dep != NULL:
+            dep = <Node> node.edges[i].dep
+            if node.edges[i].slot >= dep.n_dependents or dep.dependents[node.edges[i].slot].reader != <PyObject *> node:
+                found.append(f"{_record(dep)} does not know that {label} has read it")
+    for i in range(node.n_dependents):
+        reader = <Node> node.dependents[i].reader
+        edge = &reader.edges[node.dependents[i].edge]
+        if edge.dep != <PyObject *> node or edge.slot != i:
+            found.append(f"{_record(reader)} does not know that it has read {label}")
+        if not reader.flags & MARKED and (node.flags & MARKED or node.flags & KNOWN and i < node.ran_at):
+            found.append(f"{_record(reader)} is unmarked, but no change of {label} would reach it")
+        if node.flags & KNOWN and i < node.ran_at and edge.seen == node.changed_at:
+            found.append(f"{_record(reader)} has seen what {label} has, and may be verified")
+    if node.flags & KNOWN and node.ran_at > node.n_dependents:
+        found.append(f"{label} claims to know of {node.ran_at} marked dependents")
     return 0
 
 

@@ -21,6 +21,7 @@ cdef enum:
     PACKED = 64    # nodes: `value` was loaded and is not decoded yet
     UNVISITED = 128  # nodes: its memo was not asked for since the hand of a sieve came by
     EVICTED = 256  # nodes: the value was evicted, but its name, its interval and its edges are there
+    KNOWN = 512    # inputs and their parts: the first `ran_at` of the dependents are marked, no change looks at them
     NAMED = OUTCOME | EVICTED
 
 
@@ -107,7 +108,7 @@ cdef class Node:
     # -- identity, and what is looked at least
     cdef object key            # the key as the user gave it
     cdef bytes encoded         # its encoding, if it is found by that
-    cdef uint64_t ran_at       # derived ones: at which revision it ran last; 0: never
+    cdef uint64_t ran_at       # derived ones: at which revision it ran last; 0: never. Others: see KNOWN
     cdef dict parts            # input slots: the named parts that some query read
     cdef Slot *slot            # its place among the memos that may be evicted; NULL: nothing limits it
 
@@ -277,6 +278,8 @@ cdef void replace_edges(Node node, Edge *edges, uint32_t n_edges) noexcept
 cdef void drop_edges(Node node) noexcept
 
 cdef bint mark_dependents(Node node, uint64_t until) noexcept
+cdef void know_dependents(Node node) noexcept
+cdef void expose(Edge *edge) noexcept
 cdef int collect_dependents(Node node, list found, set seen) except -1
 cdef object node_key(Node node)
 cdef str label_of(object kind, object name, object key)

@@ -1,10 +1,13 @@
 """Nodes, edges and tables: the dependency graph itself (r[dep.forward], r[dep.reverse]).
 
-Owns two invariants:
+Owns three invariants:
 
 * *Ways forth and back agree*: `reader.edges[e].dep is dep` exactly where `dep.dependents[s]` is
   `(reader, e)` with `s == reader.edges[e].slot`. Whoever changes one side changes the other in the same breath.
 * *A marked node has only marked dependents*, which is why marking may stop at what is marked already.
+* *The first dependents of an input are marked, and saw another outcome than it has*: as many as it knows of (KNOWN), so
+  that a change need not even look at them. An input never gets an earlier outcome's name again, so verifying cannot
+  take the marks of these away, only computing can: it lets go of the knowledge (`expose`) where it keeps the edges.
 
 Edges are borrowed pointers. Tables own nodes and let go of one only when nothing reads it, so a pointer cannot
 dangle while the database lives; when the whole graph is freed, in whatever order, a dying node first cuts its edges on
@@ -282,7 +285,6 @@ cdef void drop_edges(Node node) noexcept:
     cdef uint32_t i, last
     cdef Edge *edge
     cdef Node dep
-    cdef Backref moved
     node.ran |= NOWHERE
     node.turned |= NOWHERE
     for i in range(node.n_edges):
@@ -290,15 +292,24 @@ cdef void drop_edges(Node node) noexcept:
         if edge.dep == NULL:
             continue
         dep = <Node> edge.dep
+        if dep.flags & KNOWN and edge.slot < dep.ran_at:
+            dep.ran_at -= 1
+            _swap_dependents(dep, edge.slot, <uint32_t> dep.ran_at)
         last = dep.n_dependents - 1
         if edge.slot != last:
-            moved = dep.dependents[last]
-            dep.dependents[edge.slot] = moved
-            (<Node> moved.reader).edges[moved.edge].slot = edge.slot
+            _swap_dependents(dep, edge.slot, last)
         dep.n_dependents = last
     PyMem_Free(node.edges)
     node.edges = NULL
     node.n_edges = 0
+
+
+cdef inline void _swap_dependents(Node dep, uint32_t one, uint32_t other) noexcept:
+    cdef Backref first = dep.dependents[one], second = dep.dependents[other]
+    dep.dependents[one] = second
+    dep.dependents[other] = first
+    (<Node> first.reader).edges[first.edge].slot = other
+    (<Node> second.reader).edges[second.edge].slot = one
 
 
 # -- marking
@@ -310,6 +321,7 @@ cdef PyObject **_stack = NULL
 cdef Py_ssize_t _stack_capacity = 0
 cdef enum:
     STACK_KEPT = 1 << 16
+    FEW = 2  # dependents, which are looked at in less time than it takes to know of them
 
 
 cdef bint mark_dependents(Node node, uint64_t until) noexcept:
@@ -321,11 +333,12 @@ cdef bint mark_dependents(Node node, uint64_t until) noexcept:
     global _stack, _stack_capacity
     cdef Py_ssize_t depth = 0, needed, capacity
     cdef uint32_t i
+    cdef uint32_t first = <uint32_t> node.ran_at if node.flags & KNOWN else 0
     cdef PyObject *source = <PyObject *> node
     cdef PyObject *reader
     cdef void *grown
     while True:
-        needed = depth + (<Node> source).n_dependents
+        needed = depth + (<Node> source).n_dependents - first
         if needed > _stack_capacity:
             capacity = max(needed, 2 * _stack_capacity, 64)
             grown = PyMem_Realloc(_stack, capacity * sizeof(PyObject *))
@@ -333,13 +346,14 @@ cdef bint mark_dependents(Node node, uint64_t until) noexcept:
                 return False
             _stack = <PyObject **> grown
             _stack_capacity = capacity
-        for i in range((<Node> source).n_dependents):
+        for i in range(first, (<Node> source).n_dependents):
             reader = (<Node> source).dependents[i].reader
             if not (<Node> reader).flags & MARKED:
-                (<Node> reader).flags |= MARKED
+                (<Node> reader).flags = (<Node> reader).flags | MARKED  # `|=` would hold on to it meanwhile
                 (<Node> reader).verified_at = until
                 _stack[depth] = reader
                 depth += 1
+        first = 0
         if depth == 0:
             break
         depth -= 1
@@ -349,6 +363,31 @@ cdef bint mark_dependents(Node node, uint64_t until) noexcept:
         _stack = NULL
         _stack_capacity = 0
     return True
+
+
+cdef void know_dependents(Node node) noexcept:
+    """All dependents of `node`, an input or a part, are marked, and none of them has seen the outcome that it has."""
+    if node.n_dependents > FEW:
+        node.flags |= KNOWN
+        node.ran_at = node.n_dependents
+
+
+cdef void expose(Edge *edge) noexcept:
+    """Who read the KNOWN node at the end of `edge` is about to lose its mark: the next change has to look at it.
+
+    Those that are not known to be marked stand last. Once they are many they may be all: to look at each of them at
+    the next change costs no more, for each one that has lost its mark, than to put them there.
+    """
+    cdef Node dep = <Node> edge.dep
+    cdef uint32_t known = <uint32_t> dep.ran_at
+    if edge.slot >= known:
+        return
+    known -= 1
+    if dep.n_dependents - known > known >> 2:
+        dep.flags &= ~KNOWN
+        return
+    _swap_dependents(dep, edge.slot, known)
+    dep.ran_at = known
 
 
 cdef int collect_dependents(Node node, list found, set seen) except -1:
