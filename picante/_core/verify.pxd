@@ -42,12 +42,12 @@ cdef struct Level:
     PyObject *node           # borrowed: while nothing else runs, the one above keeps it; then `path` does
     uint32_t edge            # the next edge to look at
     uint32_t told            # ... and that which observers are to be told of next
-    bint begun
-    bint clean               # all outcomes so far are their nodes' current, unmarked ones
-    uint64_t since           # the greatest valid_since of them
+    uint64_t since           # the greatest valid_since of the outcomes so far
     uint64_t checked         # the walk's interruptions when it was last looked whether the node is seen to
     uint64_t verified_at     # that of the node ...
     uint64_t marks           # ... and those of the store when the first edge was looked at
+    bint begun
+    bint clean               # all outcomes so far are their nodes' current, unmarked ones
     bint lost                # something it read cannot be brought up to date any more
 
 
@@ -78,7 +78,6 @@ cdef class Walk:
     cdef bint is_evicted(self, PyObject *node) noexcept
     cdef Py_ssize_t rush(self) except -1
     cdef int forget_path(self, Py_ssize_t depth) except -1
-    cdef bint resumes(self, Py_ssize_t depth) noexcept
     cdef void start(self, Level *level) noexcept
     cdef Step look(self, Node node, Level *level) except BROKEN
     cdef void tell_edges(self, Node node, Level *level, Step step) noexcept

@@ -116,13 +116,14 @@ cdef class Walk:
         cdef Py_ssize_t i
         cdef PyObject *node
         cdef PyObject *table = NULL
+        cdef PyObject *path = <PyObject *> self.path
         picante_reserve(self.path, self.depth)
         for i in range(PyList_GET_SIZE(self.path), self.depth):
             node = self.levels[i].node
             if (<Node> node).table != table and self.keeps_from < 0:
                 table = (<Node> node).table
                 self.look_for_kept(table, i)
-            picante_append(<PyObject *> self.path, node)
+            picante_append(path, node)
         return step
 
     cdef void look_for_kept(self, PyObject *table, Py_ssize_t position) noexcept:
@@ -182,27 +183,28 @@ cdef class Walk:
     cdef Py_ssize_t rush(self) except -1:
         """Do what `advance` does as long as all is plain, in one loop in which nothing else can run; the depth then.
 
-        Plain is what is read in the present, where nobody reads in the past. All else is left to `advance`, which goes
-        on where this stops. Most of what verifying costs is spent here (benchmarks `verify_wide`, `verify_chain`), so
-        a node gets a level only where the way leads on below it.
+        Plain is what is read in the present, where nobody reads in the past; `advance` does the rest. Most of what
+        verifying costs is spent here (`verify_wide`, `verify_chain`), so only what the way leads on from gets a level.
         """
         cdef uint64_t revision = self.view.revision, marks = self.store.marks, number = self.number, since
-        cdef Py_ssize_t depth = self.depth - 1  # of `node`
-        cdef Py_ssize_t own = depth             # from here on, levels are as this loop has left them, and off the path
-        cdef bint has_level = True              # that of `node`, but for the edge
         cdef Level *level
+        cdef Level *last
+        cdef Level *own                 # from here on, levels are as this loop has left them, and off the path
+        cdef bint has_level = True      # `level` is already that of `node`, but for the edge
         cdef PyObject *node
         cdef PyObject *dep
         cdef PyObject *table
-        cdef PyObject *known = NULL             # the last table that the database was found to know
+        cdef PyObject *known = NULL     # the last table that the database was found to know ...
+        cdef PyObject *entered = NULL   # ... and, of those, that has an ingredient
         cdef Edge *edge
         cdef Edge *end
         if (
-            depth < 0 or self.view.pinned or PyList_GET_SIZE(self.store.pins) or self.store.observer is not None
-            or not self.resumes(depth)
+            not self.depth or self.view.pinned or PyList_GET_SIZE(self.store.pins) or self.store.observer is not None
+            or not _resumes(self, &self.levels[self.depth - 1])
         ):
             return self.depth
-        level = &self.levels[depth]
+        level = own = &self.levels[self.depth - 1]
+        last = &self.levels[self.capacity - 1]  # `look` makes room for more
         node = level.node
         edge = (<Node> node).edges + level.edge
         since = level.since
@@ -211,62 +213,61 @@ cdef class Walk:
             end = (<Node> node).edges + (<Node> node).n_edges
             while edge < end:
                 dep = edge.dep
-                if dep == NULL or (<Node> dep).changed_at != edge.seen or not is_current(dep, revision):
+                if dep == NULL:
+                    break
+                if (<Node> dep).changed_at != edge.seen or not is_current(dep, revision):
                     break
                 table = (<Node> dep).table
                 if table != known:
                     if (<Table> table).checked_by != number:
                         break
                     known = table
-                if (<Node> dep).valid_since > since:
-                    since = (<Node> dep).valid_since
+                since = max(since, (<Node> dep).valid_since)
                 edge += 1
             if edge == end:
                 (<Node> node).valid_since = since
-                (<Node> node).flags &= ~MARKED
-                depth -= 1
-                if depth < own:
-                    own = depth
-                    if depth < 0 or not self.resumes(depth):
+                (<Node> node).flags = (<Node> node).flags & ~MARKED  # `&=` would hold on to it meanwhile
+                if level == self.levels:
+                    self.depth = 0
+                    return self.forget_path(0)
+                level -= 1
+                if level < own:
+                    own = level
+                    if not _resumes(self, level):
                         break
-                level = &self.levels[depth]
                 has_level = True
                 edge = (<Node> level.node).edges + level.edge
-                since = max(since, level.since)
                 end = (<Node> level.node).edges + (<Node> level.node).n_edges
                 if edge < end and edge.dep == node and (<Node> node).changed_at == edge.seen:
                     edge += 1  # the way has led to it by this edge, so the database knows its kind
+                    since = max(since, level.since)
                 else:
                     since = level.since
                 node = level.node
                 continue
-            level = &self.levels[depth]
             level.edge = level.told = <uint32_t> (edge - (<Node> node).edges)
             level.since = since
+            level.checked = self.interruptions
             if not has_level:
                 level.node = node
                 level.begun = level.clean = True
                 level.lost = False
-                level.checked = self.interruptions
                 level.verified_at = (<Node> node).verified_at
                 level.marks = marks
-            if (
-                dep == NULL or edge.group or edge.seen == NO_OUTCOME or not is_plain(dep, revision)
-                or (<Table> (<Node> dep).table).checked_by != number
-                or (<Table> (<Node> dep).table).link.ingredient == NULL
-            ):
+            if dep == NULL or edge.group or edge.seen == NO_OUTCOME or not is_plain(dep, revision) or level == last:
                 break
-            if depth + 1 == self.capacity:
-                self.depth = depth + 1
-                self.forget_path(own + 1)
-                self.push(dep)
-            depth += 1
+            table = (<Node> dep).table
+            if table != entered:
+                if (<Table> table).checked_by != number or (<Table> table).link.ingredient == NULL:
+                    break
+                entered = table
+            level += 1
             node = dep
             has_level = False
             edge = (<Node> node).edges
             since = 0
-        self.depth = depth + 1
-        self.forget_path(own + 1)
+        self.depth = level - self.levels + 1
+        self.forget_path(own - self.levels + 1)
         return self.depth
 
     cdef int forget_path(self, Py_ssize_t depth) except -1:
@@ -276,19 +277,6 @@ cdef class Walk:
                 self.keeps_from = -1
             del self.path[depth:]
         return 0
-
-    cdef bint resumes(self, Py_ssize_t depth) noexcept:
-        """Whether `rush` may go on at the last level but for those it has come from, which then says from where."""
-        cdef Level *level = &self.levels[depth]
-        if level.lost or not is_plain(level.node, self.view.revision):
-            return False
-        if (
-            not level.begun or not level.clean or level.marks != self.store.marks
-            or level.verified_at != (<Node> level.node).verified_at
-        ):
-            self.start(level)
-        level.checked = self.interruptions
-        return True
 
     cdef void start(self, Level *level) noexcept:
         level.begun = True
@@ -450,6 +438,18 @@ cdef class Walk:
         finally:
             end_transition(collecting)
         return 0
+
+
+cdef inline bint _resumes(Walk walk, Level *level) noexcept:
+    """Whether `rush` may go on at `level`, the last but for those it has come from, which then says from where."""
+    if level.lost or not is_plain(level.node, walk.view.revision):
+        return False
+    if (
+        level.marks != walk.store.marks or level.verified_at != (<Node> level.node).verified_at
+        or not level.begun or not level.clean
+    ):
+        walk.start(level)
+    return True
 
 
 cdef Walk new_walk():
