@@ -73,10 +73,10 @@ REASONS = {
     "hit_among_random_large": "Memory that is far away: a plain dict grows dearer by more than we do.",
     "verify_wide": "Each value here has one edge, so that for every edge a node is entered and left. The loop that "
     "it is compared with looks at one attribute of objects that lie side by side.",
-    "set_again": "Whether a value that was made from the input is known to be affected is looked at for each of them, "
-    "at every set: about a nanosecond each, of which there are 1,000 here.",
-    "verify_chain": "Each link is a node with one edge, at another place in memory: the way goes down to it, holds on "
-    "to it while the query at the end runs, and comes back up. The loop looks at objects that lie side by side, once.",
+    "verify_chain": "Each link is a node with one edge, at another place in memory, and where the next one lies is "
+    "only known when the way has come there: most of the time is spent waiting for that. The way goes down, holds on "
+    "to each link while the query at the end runs, and comes back up. The loop looks at objects that lie side by "
+    "side, once.",
     "miss_100000": "New values in a table that grows: memory that is far away.",
     "recompute_among": "Values at random places in a big table: memory that is far away.",
     "recompute_among_large": "Values at random places in a big table: memory that is far away.",
