@@ -57,6 +57,7 @@ ORDER = (
     "ingredient",
     "observers",
     "batch",
+    "compare",
     "input",
     "interned",
     "verify",

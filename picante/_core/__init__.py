@@ -54,6 +54,7 @@ A module may import and ``cimport`` only what stands above it:
 ``ingredient``  what every ingredient can be asked
 ``observers``   beginning and ending to observe
 ``batch``       several changes as one revision
+``compare``     what a write would change
 ``input``       ingredients that are set from outside
 ``interned``    ingredients that give equal values one small id
 ``verify``      is a marked memo still good? The walk over dependencies

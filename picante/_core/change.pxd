@@ -6,6 +6,8 @@ from libc.stdint cimport uint32_t, uint64_t
 from picante._core.node cimport Node
 from picante._core.store cimport Store
 
+cdef str PRESENCE  # the part of a record that stands for whether it is there
+
 ctypedef bint (*Compare)(Write write) except -1
 
 

@@ -13,6 +13,8 @@ from picante._core.node cimport (
 )
 from picante._core.store cimport keep_current, mark_from
 
+cdef str PRESENCE = "presence"
+
 
 @cython.final
 @cython.freelist(8)

@@ -10,9 +10,6 @@ from picante._core.runtime cimport Runtime
 from picante._core.store cimport View
 
 
-cdef str PRESENCE  # the part of a record that stands for whether it is there
-
-
 @cython.final
 cdef class InputIngredient(Ingredient):
     cdef readonly tuple fields   # the names of the items, where values are records
@@ -25,7 +22,6 @@ cdef class InputIngredient(Ingredient):
     cdef Node part(self, Node slot, name)
     cdef Node new_part(self, Node slot, name)
     cdef list keys_in_batch(self, list keys)
-    cdef object not_found(self, key)
     cdef tuple value_now(self, Node slot)
     cdef tuple read(self, Runtime runtime, key)
     cdef tuple found(self, Runtime runtime, key)

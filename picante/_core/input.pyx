@@ -13,22 +13,19 @@ from cpython.tuple cimport PyTuple_GET_ITEM
 from libc.stdint cimport uint32_t, uint64_t
 
 from picante._core.batch cimport Batch, current_batch, merged, n_open, pending_write
-from picante._core.change cimport Write, value_of
-from picante._core.equality cimport outcomes_equal, same
-from picante._core.errors import InputNotFoundError
+from picante._core.change cimport PRESENCE, Write, value_of
+from picante._core.compare cimport compare_write, not_found, same_fields
 from picante._core.frame cimport Frame, current_frame, number_of, record
-from picante._core.ingredient cimport describe_key, init_ingredient, runtime_of, view_for
+from picante._core.ingredient cimport init_ingredient, runtime_of, view_for
 from picante._core.key cimport Key, revision
 from picante._core.node cimport (
     ABSENT, OUTCOME, PACKED, PART, VALUE, Table, Version, begin_transition, end_transition, ensure_node, find_node,
     find_version, set_parts, untrack_if_plain,
 )
 from picante._core.observe cimport INPUT_SAME, READ, flush, tell
-from picante._core.packed cimport UNREADABLE, opened, readable, unpack_node
+from picante._core.packed cimport opened, unpack_node
 from picante._core.runtime cimport Runtime
 from picante._core.store cimport Store, View, sweep
-
-cdef str PRESENCE = "presence"
 
 
 @cython.final
@@ -125,7 +122,7 @@ cdef class InputIngredient(Ingredient):
         slot = find_node(self.table, key)
         if slot is None or not slot.flags & VALUE or n_open:
             if self.value_now(slot) is None:
-                raise self.not_found(key)
+                raise not_found(self, key)
         return revision(self.write(runtime, slot, VALUE, None, by_position))
 
     cdef object position_of(self, field):
@@ -203,7 +200,7 @@ cdef class InputIngredient(Ingredient):
         """
         found = self.read(runtime_of(self, db), key)
         if found is None:
-            raise self.not_found(key)
+            raise not_found(self, key)
         return found[0]
 
     def get_field(self, db, key, Py_ssize_t position):
@@ -235,7 +232,7 @@ cdef class InputIngredient(Ingredient):
             slot = self.slot(key)
             found = self.read_at(frame, self.part(slot, position), slot, view)
         if found is None:
-            raise self.not_found(key)
+            raise not_found(self, key)
         return opened(found[0])[position]
 
     def contains(self, db, key):
@@ -352,12 +349,6 @@ cdef class InputIngredient(Ingredient):
         untrack_if_plain(part)
         return part
 
-    cdef object not_found(self, key):
-        return InputNotFoundError(
-            f"{describe_key(self, key)} was never set, or was removed. Set it, or use get(), which has a default.",
-            kind=self.kind, key=Key.encode(key),
-        )
-
     cdef tuple value_now(self, Node slot):
         """What a direct read sees, outside of any query: what waits in the batch of this context goes first."""
         cdef Write write = pending_write(self.store, slot)
@@ -429,54 +420,6 @@ def _ordinal(pair):
 
 def _valid_since(version):
     return (<Version> version).valid_since
-
-
-cdef bint compare_write(Write write) except -1:
-    """Compare with what the slot holds now (r[input.set]); False if it holds that already."""
-    cdef InputIngredient ingredient = write.ingredient
-    cdef Node slot = write.slot
-    cdef bint is_same
-    while True:
-        write.replaces = slot.changed_at
-        if write.fields is not None:
-            if not slot.flags & VALUE:
-                raise ingredient.not_found(slot.key)
-            write.value = merged(opened(slot.value), write.fields)
-        is_same = slot.flags & OUTCOME == write.flags and (
-            write.flags == ABSENT or same_values(ingredient.eq, slot.value, write.value)
-        )
-        if not is_same:
-            write.parts = changed_parts(slot, write)
-            return True
-        if slot.changed_at == write.replaces:
-            return False
-        # The user's __eq__ has set this very input: once more.
-
-
-cdef bint same_values(object eq, object old, object new) except -1:
-    old = readable(old)
-    return old is not UNREADABLE and outcomes_equal(eq, old, new)
-
-
-cdef bint same_fields(object first, object second, name) except -1:
-    first, second = readable(first), readable(second)
-    return first is not UNREADABLE and second is not UNREADABLE and same(first[name], second[name])
-
-
-cdef list changed_parts(Node slot, Write write):
-    """The parts of the slot that `write` changes."""
-    cdef list changed = []
-    cdef dict parts = slot.parts
-    old = slot.value
-    write.compared = parts
-    write.n_parts = 0
-    if parts is None:
-        return changed
-    write.n_parts = len(parts)
-    for name, part in list(parts.items()):
-        if (slot.flags ^ write.flags) & VALUE or name != PRESENCE and not same_fields(old, write.value, name):
-            changed.append(part)
-    return changed
 
 
 cdef int record_at(Frame frame, Node node, Node slot, View view) except -1:

@@ -18,12 +18,13 @@ from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cpython.ref cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
+from picante._core.change cimport PRESENCE
 from picante._core.derived cimport DerivedIngredient
 from picante._core.equality cimport outcomes_equal
 from picante._core.errors import DecodeError
 from picante._core.evict cimport count_memo, make_room, size_of
 from picante._core.ingredient cimport Ingredient
-from picante._core.input cimport PRESENCE, InputIngredient
+from picante._core.input cimport InputIngredient
 from picante._core.interned cimport InternedIngredient
 from picante._core.key cimport Key
 from picante._core.node cimport (

@@ -12,8 +12,8 @@ from functools import partial
 from libc.string cimport memcpy, memmove
 
 from picante._core.buffer cimport end_bytes, put, put_bytes, put_head, put_int, put_unsigned
+from picante._core.change cimport PRESENCE
 from picante._core.frame cimport OUTSIDE
-from picante._core.input cimport PRESENCE
 from picante._core.node cimport FAILED, PART, Version, find_version, record_of
 
 

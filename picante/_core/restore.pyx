@@ -15,11 +15,12 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.ref cimport PyObject
 from libc.string cimport memset
 
+from picante._core.change cimport PRESENCE
 from picante._core.check cimport new_checker
 from picante._core.errors import DecodeError, EncodeError, ForeignDatabaseError
 from picante._core.events import RevisionSet
 from picante._core.ingredient cimport Ingredient
-from picante._core.input cimport PRESENCE, InputIngredient
+from picante._core.input cimport InputIngredient
 from picante._core.install cimport (
     Front, Part, Place, dict_of, drop_doubles, find_changes, find_part, install, is_fresh_database,
     new_node, outside_part, read_front, refuse_doubles, spread_left_out, stored_twice, tell_changes,
