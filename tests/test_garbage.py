@@ -65,6 +65,23 @@ async def test_what_is_plain_is_unknown_to_the_collector(make_key: Any) -> None:
     assert n_large() == n_large_before
 
 
+class Name(picante.Interned):
+    text: picante.Field[str]
+    parts: picante.Field[tuple[str, ...]]
+
+
+@pytest.mark.usefixtures("no_collections")
+async def test_interned_records_are_unknown_as_well() -> None:
+    db = picante.Database()
+    Name(db, text="first", parts=())
+    before, n_large_before = known(), n_large()
+    names = [Name(db, text=str(i), parts=("a", str(i))) for i in range(N)]
+    gc.collect()  # which finds out by itself about the tuples
+    assert known() - before < 20
+    assert n_large() == n_large_before + 1
+    assert names[1].text(db) == "1"
+
+
 class File(picante.Input):
     path: picante.KeyField[str]
     text: picante.Field[str]

@@ -205,3 +205,45 @@ def test_wrong_arguments_are_refused() -> None:
     with pytest.raises(TypeError, match="name"):
         InternedIngredient(1, None)
     assert repr(InternedIngredient(3, "words")) == "<InternedIngredient words QueryKindId(3)>"
+
+
+def points(world: World) -> InternedIngredient[Point]:
+    return InternedIngredient[Point](77, "Points", record_type=Point)
+
+
+# r[interned.intern]
+def test_records_are_found_by_their_fields_with_the_same_ids(world: World) -> None:
+    of = points(world)
+    fields: list[tuple[Any, ...]] = [
+        (1, 2),
+        (1, True),
+        (1.0, 2),
+        ("a", None),
+        (("a", 1), ()),
+        (b"a", frozenset({1})),
+        (Point(1, 2), "\ud800"),
+    ]
+    ids = [of.intern(Point(*each)) for each in fields[::2]]
+    assert ids == [0, 1, 2, 3]
+    assert [of.intern_fields(each) for each in fields] == [0, 4, 1, 5, 2, 6, 3]
+    assert [of.intern(Point(*each)) for each in fields] == [0, 4, 1, 5, 2, 6, 3]
+    assert repr(of.get(world, of.intern_fields((1, True)))) == "Point(x=1, y=True)"
+    assert of.get(world, of.intern_fields((1, 2))) is of.get(world, InternId(0))
+    assert len(of) == len(fields)
+
+
+def test_what_only_looks_like_a_record_is_another_value(world: World) -> None:
+    class Other(Point):
+        pass
+
+    of: InternedIngredient[Any] = points(world)
+    assert of.intern((1, 2)) != of.intern(Point(1, 2))
+    assert of.intern((1, 2)) == of.intern((1, 2))
+    assert of.intern(Other(1, 2)) != of.intern(Point(1, 2))
+    with pytest.raises(EncodeError, match="list"):
+        of.intern_fields((1, [2]))
+    with pytest.raises(TypeError, match="positional arguments"):
+        of.intern_fields((1, 2, 3))
+    with pytest.raises(TypeError, match="are no records, and have no fields"):
+        world.words().intern_fields((1, 2))
+    assert len(of) == 3

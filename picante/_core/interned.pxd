@@ -12,8 +12,15 @@ cdef class InternedIngredient(Ingredient):
     cdef list values       # by id
     cdef dict plain        # value -> id, for values whose own equality is the typed one
     cdef dict encoded      # encoding -> id, for all others
-    cdef bint is_plain     # nothing leads from the values anywhere, so the collector does not know these three
+    cdef dict records      # fields -> id, for records of plain fields: neither made nor encoded to be found
+    cdef object record_type  # the class of the values, if they are records
+    cdef tuple fields      # the names of its fields
+    cdef bint is_plain     # nothing leads from the values anywhere, so the collector does not know these four
 
+    cdef tuple fields_of(self, object value)
+    cdef object intern_record(self, tuple fields, object value)
+    cdef object known(self, dict ids, object key)
+    cdef object id_for(self, dict ids, object key, object value)
     cdef void hide(self, object value) noexcept
     cdef Node node_of(self, object id)
     cdef int tell_interned(self, object number, bint is_new) except -1

@@ -5,6 +5,7 @@ anything run again; it is recorded only so that tools can show it.
 """
 
 cimport cython
+import dataclasses
 from types import GenericAlias
 
 from libc.stdint cimport uint32_t
@@ -31,19 +32,23 @@ cdef class InternedIngredient(Ingredient):
         name: what messages call it.
         value_type: what values are made of: the classes that a stored cache may name.
         handle_kind: of which kind the handles are that hold its ids, if not of its own.
+        record_type: the class of its values, if these are records: a frozen dataclass that refers to its fields only.
 
     >>> words = InternedIngredient(3, "Words")
     >>> words.intern("a"), words.intern("b"), words.intern("a")
     (InternId(0), InternId(1), InternId(0))
     """
 
-    def __init__(self, kind, name, *, value_type=None, handle_kind=None):
+    def __init__(self, kind, name, *, value_type=None, handle_kind=None, record_type=None):
         init_ingredient(self, kind, name, None)
         self.value_type = value_type
         self.handle_kind = self.kind if handle_kind is None else QueryKindId(handle_kind)
+        self.record_type = record_type
+        self.fields = () if record_type is None else tuple([each.name for each in dataclasses.fields(record_type)])
         self.values = []
         self.plain = {}
         self.encoded = {}
+        self.records = {}
         self.is_plain = True
 
     def __len__(self):
@@ -66,16 +71,43 @@ cdef class InternedIngredient(Ingredient):
         Raises:
             EncodeError: `value` is not of a type that keys may have.
         """
-        cdef dict ids
+        if self.record_type is not None and type(value) is self.record_type:
+            return self.intern_record(self.fields_of(value), value)
         if is_plain_key(value):
-            ids, key = self.plain, value
-        else:
-            ids, key = self.encoded, encode_key(value)
-        while True:
-            number = ids.get(key)
+            return self.id_for(self.plain, value, value)
+        return self.id_for(self.encoded, encode_key(value), value)
+
+    def intern_fields(self, tuple fields not None):
+        """The same for the record with these fields, in their order; it is made only if it is new."""
+        if self.record_type is None:
+            raise TypeError(f"The values of {self.name} are no records, and have no fields.")
+        return self.intern_record(fields, None)
+
+    cdef tuple fields_of(self, object value):
+        return tuple([getattr(value, name) for name in self.fields])
+
+    cdef object intern_record(self, tuple fields, object value):
+        if is_plain_key(fields):
+            number = self.known(self.records, fields)
             if number is not None:
-                if self.store is not None and self.store.observer is not None:
-                    self.tell_interned(number, False)
+                return number
+        value = self.record_type(*fields) if value is None else value
+        if not is_plain_key(fields):
+            return self.id_for(self.encoded, encode_key(value), value)
+        if leads_nowhere(fields) and PyObject_GC_IsTracked(value):
+            PyObject_GC_UnTrack(<void *> value)  # it refers to nothing else
+        return self.id_for(self.records, fields, value)
+
+    cdef object known(self, dict ids, object key):
+        number = ids.get(key)
+        if number is not None and self.store is not None and self.store.observer is not None:
+            self.tell_interned(number, False)
+        return number
+
+    cdef object id_for(self, dict ids, object key, object value):
+        while True:
+            number = self.known(ids, key)
+            if number is not None:
                 return number
             next_one = len(self.values)
             if next_one > 0xFFFF_FFFF:
@@ -92,14 +124,11 @@ cdef class InternedIngredient(Ingredient):
 
     cdef void hide(self, object value) noexcept:
         """Hide the containers from the collector while `value` and all before lead nowhere: they may be very large."""
-        if self.is_plain and leads_nowhere(value):
-            PyObject_GC_UnTrack(<void *> self.plain)
-            PyObject_GC_UnTrack(<void *> self.encoded)
-            PyObject_GC_UnTrack(<void *> self.values)
-            return
-        self.is_plain = False
-        for container in (self.plain, self.encoded, self.values):
-            if not PyObject_GC_IsTracked(container):
+        self.is_plain = self.is_plain and leads_nowhere(value)
+        for container in (self.plain, self.encoded, self.records, self.values):
+            if self.is_plain:
+                PyObject_GC_UnTrack(<void *> container)
+            elif not PyObject_GC_IsTracked(container):
                 PyObject_GC_Track(<void *> container)
 
     cdef Node node_of(self, object id):
@@ -134,6 +163,8 @@ cdef class InternedIngredient(Ingredient):
         for value in self.between(n, n_now):
             if is_plain_key(value):
                 del self.plain[value]
+            elif type(value) is self.record_type and is_plain_key(self.fields_of(value)):
+                del self.records[self.fields_of(value)]
             else:
                 del self.encoded[encode_key(value)]
         del self.values[n:]

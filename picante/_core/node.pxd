@@ -2,7 +2,6 @@
 
 cimport cython
 from cpython.ref cimport PyObject
-from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.stdint cimport uint32_t, uint64_t
 
 from picante._core.sieve cimport Sieve, Slot
@@ -202,21 +201,12 @@ cdef inline void count_tracked(Node node, int more) noexcept:
         PyObject_GC_Track(<void *> table.plain)
 
 
+cdef bint is_bare(object value, int depth) noexcept
+
+
 cdef inline bint leads_nowhere(object value) noexcept:
     """Whether the collector need not know `value`, now or ever: it refers to nothing that could lead back to it."""
-    cdef Py_ssize_t i
-    if type(value) is str:
-        return True
-    if not PyObject_GC_IsTracked(value):
-        return type(value) is not dict  # the collector is told of one when it is given something that matters
-    if type(value) is not tuple or PyTuple_GET_SIZE(value) > 8:
-        return False
-    for i in range(PyTuple_GET_SIZE(value)):  # the collector will find that out itself, once it comes by
-        if PyObject_GC_IsTracked(<object> PyTuple_GET_ITEM(value, i)) or type(
-            <object> PyTuple_GET_ITEM(value, i)
-        ) is dict:
-            return False
-    return True
+    return type(value) is str or is_bare(value, 4)
 
 
 cdef inline void untrack_if_plain(Node node) noexcept:

@@ -19,6 +19,7 @@ cimport cython
 from cpython.dict cimport PyDict_GetItemWithError
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
+from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 
 from picante._core.key cimport Handle, Key, encode_key, is_plain_key, new_key
 from picante._core.sieve cimport free_slot
@@ -162,6 +163,18 @@ cdef bint is_own_part(Node node) noexcept:
 cdef Node record_of(Node part):
     """The node of the record that `part` is a part of, or None."""
     return _find(<Table> part.table, part.key, part.encoded)
+
+
+cdef bint is_bare(object value, int depth) noexcept:
+    cdef Py_ssize_t i
+    if not PyObject_GC_IsTracked(value):
+        return type(value) is not dict  # the collector is told of one when it is given something that matters
+    if type(value) is not tuple or PyTuple_GET_SIZE(value) > 8 or depth == 0:
+        return False
+    for i in range(PyTuple_GET_SIZE(value)):  # the collector will find that out itself, once it comes by
+        if not is_bare(<object> PyTuple_GET_ITEM(value, i), depth - 1):
+            return False
+    return True
 
 
 cdef int forget_node(Node node) except -1:

@@ -56,7 +56,7 @@ class Interned(Record, metaclass=RecordType, root=True):
         def __new__(cls, /, *args, **kwargs):
             db, values = bind(_declared(cls), args, kwargs)
             try:
-                return handle(cls, cls._values.find(db).intern(cls.Value(*values)))
+                return handle(cls, cls._values.find(db).intern_fields(tuple(values)))
             except EncodeError as error:
                 raise explained(error, cls, ()) from None
 
@@ -89,7 +89,9 @@ class Interned(Record, metaclass=RecordType, root=True):
                 "Make it a picante.Field."
             )
         name = cls._name
-        cls._values = Binding(name, "interned", lambda: InternedIngredient(cls.kind, name))
+        cls._values = Binding(
+            name, "interned", lambda: InternedIngredient(cls.kind, name, record_type=cls.Value)
+        )
         cls._values.definition = cls
         cls.kind = cls._kind = cls._values.kind
         for position, spec in enumerate(cls._fields):
