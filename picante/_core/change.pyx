@@ -58,12 +58,12 @@ cdef int change(
     """Give `node` another outcome from `revision` on. What it had held up to `until`, and goes to the `trash`."""
     if node.valid_since < revision:  # else another write of the same batch has changed it already
         keep_current(store, node, until, revision, revision)
-    track(node)
     trash.append(node.value)
     node.value = value
     node.flags = flags | node.flags & KNOWN
     node.changed_at = node.valid_since = revision
-    untrack_if_plain(node)
+    if not untrack_if_plain(node):
+        track(node)
     mark_from(store, node, until)
     know_dependents(node)
     return 0

@@ -21,7 +21,7 @@ cdef class InternedIngredient(Ingredient):
     cdef object intern_record(self, tuple fields, object value)
     cdef object known(self, dict ids, object key)
     cdef object id_for(self, dict ids, object key, object value)
-    cdef void hide(self, object value) noexcept
+    cdef void hide(self, dict ids, object value) noexcept
     cdef Node node_of(self, object id)
     cdef int tell_interned(self, object number, bint is_new) except -1
     cdef list between(self, Py_ssize_t start, Py_ssize_t stop)

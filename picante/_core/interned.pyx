@@ -50,6 +50,7 @@ cdef class InternedIngredient(Ingredient):
         self.encoded = {}
         self.records = {}
         self.is_plain = True
+        PyObject_GC_UnTrack(<void *> self.values)
 
     def __len__(self):
         """How many values were interned."""
@@ -117,19 +118,20 @@ cdef class InternedIngredient(Ingredient):
             if len(self.values) == next_one and key not in ids:
                 ids[key] = number
                 self.values.append(value)
-                self.hide(value)
+                self.hide(ids, value)
                 if self.store is not None and self.store.observer is not None:
                     self.tell_interned(number, True)
                 return number
 
-    cdef void hide(self, object value) noexcept:
+    cdef void hide(self, dict ids, object value) noexcept:
         """Hide the containers from the collector while `value` and all before lead nowhere: they may be very large."""
-        self.is_plain = self.is_plain and leads_nowhere(value)
-        for container in (self.plain, self.encoded, self.records, self.values):
-            if self.is_plain:
-                PyObject_GC_UnTrack(<void *> container)
-            elif not PyObject_GC_IsTracked(container):
-                PyObject_GC_Track(<void *> container)
+        if self.is_plain and leads_nowhere(value):
+            PyObject_GC_UnTrack(<void *> ids)  # what it was given has made it known
+        elif self.is_plain:
+            self.is_plain = False
+            for container in (self.plain, self.encoded, self.records, self.values):
+                if not PyObject_GC_IsTracked(container):
+                    PyObject_GC_Track(<void *> container)
 
     cdef Node node_of(self, object id):
         """The node that stands for "has been read"."""

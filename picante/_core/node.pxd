@@ -209,17 +209,20 @@ cdef inline bint leads_nowhere(object value) noexcept:
     return type(value) is str or is_bare(value, 4)
 
 
-cdef inline void untrack_if_plain(Node node) noexcept:
+cdef inline bint untrack_if_plain(Node node) noexcept:
     """Hide `node` from the collector while nothing leads from it back to it: most of a database is like that.
 
     Its parts have the same key and no values, and its edges are borrowed.
     """
     if (
-        node.running is None and node.history is None
-        and leads_nowhere(node.key) and leads_nowhere(node.value) and PyObject_GC_IsTracked(node)
+        node.running is not None or node.history is not None
+        or not leads_nowhere(node.key) or not leads_nowhere(node.value)
     ):
+        return False
+    if PyObject_GC_IsTracked(node):
         PyObject_GC_UnTrack(<void *> node)
         count_tracked(node, -1)
+    return True
 
 
 cdef inline void set_parts(Node node, dict parts) noexcept:
