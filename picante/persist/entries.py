@@ -127,6 +127,7 @@ class Encoder:
         positions: dict[int, int] = {}
         ingredients: list[tuple[int, str, tuple[str, ...]]] = []
         packed: list[tuple[int, int, bytes, bytes]] = []
+        texts: list[bytes] = []  # all that handles may stand in
         for what, kind, key, value in changes:
             ingredient = self.by_kind.get(kind)
             if ingredient is None:
@@ -147,9 +148,10 @@ class Encoder:
                     problems.append((f"{ingredient.name}({key!r:.80})", str(error)))
                     what = REMOVED
             packed.append((what, position, packed_key, packed_value))
+            texts += (packed_key, packed_value)
         if not packed:
             return None, problems
-        handles = self._handles_in(each for _, _, *both in packed for each in both)
+        handles = self._handles_in(texts)
         entry: bytes = self._packer.pack((int(revision), ingredients, handles, packed))
         if len(entry) > _LARGE:
             self._packer = msgpack.Packer()  # the buffer of the other one stays that large
@@ -187,8 +189,10 @@ class Encoder:
         entry: bytes = msgpack.packb((int(revision), infos, self._handles_in(texts), (), packed))
         return entry
 
-    def _handles_in(self, packed: Iterable[bytes]) -> list[tuple[int, int, bytes]]:
+    def _handles_in(self, packed: list[bytes]) -> list[tuple[int, int, bytes]]:
         """What the handles in some keys and values mean, each after those that it has in itself."""
+        if _MARK not in b"".join(packed):
+            return []  # as in most entries: looking at each takes several times as long
         found: dict[tuple[int, int], bytes] = {}
         seen: set[tuple[int, int]] = set()
         todo: list[tuple[tuple[int, int], bytes | None]] = []
