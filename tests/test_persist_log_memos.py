@@ -13,7 +13,7 @@ import pytest
 import picante
 from picante import DerivedIngredient, InputIngredient
 from picante._core.memos import NewMemos, StoredMemos, place_memo
-from picante.persist import Log
+from picante.persist import Log, recovery
 from picante.persist.entries import Entry, Replay, changes_of
 from picante.persist.inspect import LogReport, inspect
 from picante.persist.journal import JournalWriter, read_journal
@@ -324,6 +324,78 @@ async def test_memos_are_left_out_if_somebody_else_makes_changes_meanwhile(
     monkeypatch.setattr(Replay, "apply", interrupted)
     await recovered(path, again)
     assert await total(again) == 5
+
+
+class Chain:
+    """A chain of three queries; the code of the lowest is of some version."""
+
+    def __init__(self, code: int) -> None:
+        self.runtime = picante.Runtime()
+        self.text: InputIngredient[int, str] = InputIngredient(1, "text")
+
+        async def lower(db: Any, key: None) -> str:
+            return f"{db.text.get(db, 0)}{code}"
+
+        async def between(db: Any, key: None) -> str:
+            return f"({await db.lower.get(db, key)})"
+
+        async def upper(db: Any, key: None) -> str:
+            return f"[{await db.between.get(db, key)}]"
+
+        self.lower = DerivedIngredient(2, "lower", lower, version=str(code))
+        self.between = DerivedIngredient(3, "between", between, version="1")
+        self.upper = DerivedIngredient(4, "upper", upper, version="1")
+        self.all: list[Any] = [self.text, self.lower, self.between, self.upper]
+
+    def ingredient(self, kind: int) -> Any:
+        return next((each for each in self.all if each.kind == kind), None)
+
+    def log(self, path: Path) -> Log:
+        return manual(self, path, ingredients=self.all)
+
+    async def recover_in_use(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Somebody asks for `between` between two entries."""
+
+        async def use(_: float) -> None:
+            await self.between.get(self, None)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(recovery.Slices, "SECONDS", -1)
+            patch.setattr(recovery.asyncio, "sleep", use)
+            assert await Log.recover(self, path, ingredients=self.all)
+
+
+async def test_what_runs_during_a_recovery_is_not_what_a_logged_memo_has_read(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The code of `lower` has changed, and `between` has run with it before the memo of `upper` comes."""
+    db = Chain(1)
+    db.text.set(db, 0, "a")
+    await db.between.get(db, None)  # in the cache file, and not in the log
+    async with db.log(path):
+        db.text.set(db, 1, "b")
+        assert await db.upper.get(db, None) == "[(a1)]"
+    again = Chain(2)
+    await again.recover_in_use(path, monkeypatch)
+    assert await again.upper.get(again, None) == "[(a2)]"
+
+
+async def test_what_runs_during_a_recovery_is_logged_afterwards(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the next process, whose code is the old one again, would miss that it was another one in between."""
+    db = Chain(1)
+    db.text.set(db, 0, "a")
+    await db.between.get(db, None)
+    async with db.log(path):
+        db.text.set(db, 1, "b")
+    between = Chain(2)
+    await between.recover_in_use(path, monkeypatch)
+    async with between.log(path):
+        assert await between.upper.get(between, None) == "[(a2)]"
+    again = Chain(1)
+    assert await Log.recover(again, path, ingredients=again.all)
+    assert await again.upper.get(again, None) == "[(a1)]"
 
 
 async def test_place_memo_refuses_what_does_not_fit() -> None:

@@ -45,6 +45,7 @@ cdef class NewMemos:
     cdef StoredMemos seen   # in this look
     cdef list found
     cdef bint only_known    # nothing is found: `stored` learns what there is, and that is all
+    cdef bint only_loaded
 
     cdef bint is_new(self, Node node, bint is_read) except -1
     cdef int go_on(self) except -1

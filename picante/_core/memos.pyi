@@ -26,6 +26,7 @@ class NewMemos:
         stored: StoredMemos,
         *,
         only_known: bool = False,
+        only_loaded: bool = False,
     ) -> None: ...
     @property
     def revision(self) -> int: ...

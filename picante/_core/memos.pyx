@@ -7,9 +7,9 @@ one, or whose dependencies are marked. What it refuses is computed when somebody
 
 Memos are read out in an order in which what they read stands before them. One that was evicted comes without a value,
 if a memo that is read out has read it: put in place it is an evicted one again, which has a name, and edges that
-marking and verifying walk. Where an evicted memo stands already and holds, its name counts as what is meant only if a
-load or an entry has put it there: there is no value to be compared, and what has run here since might have given
-another one.
+marking and verifying walk. Where a memo stands already and holds, it counts as what another one has read only if a load
+or an entry has put it there: what has run here since might have given another value, since its code, or that of what it
+has read, is another one now.
 """
 
 cimport cython
@@ -123,9 +123,12 @@ cdef class NewMemos:
         ingredients: all that is logged.
         stored: which memos are logged already; what is found is added to it.
         only_known: find out what there is, and nothing more: `take` gives nothing.
+        only_loaded: only what a load or an entry of a log has put there.
     """
 
-    def __init__(self, Runtime runtime not None, ingredients, StoredMemos stored not None, *, only_known=False):
+    def __init__(
+        self, Runtime runtime not None, ingredients, StoredMemos stored not None, *, only_known=False, only_loaded=False
+    ):
         cdef Ingredient each
         self.runtime = runtime
         self.store = runtime.store
@@ -143,6 +146,7 @@ cdef class NewMemos:
                 if isinstance(each, DerivedIngredient):
                     self.sections.append(each)
         self.only_known = only_known
+        self.only_loaded = only_loaded
         self.held = HeldView()
         self.view = view_of(runtime)  # last, as always
         self.held.enter(self.store, self.view)
@@ -221,7 +225,7 @@ cdef class NewMemos:
         cdef object ingredient = self.ingredients.get(<size_t> node.table)
         cdef uint64_t number
         cdef bint collecting
-        if ingredient is None or type(node.key) is Key:
+        if ingredient is None or type(node.key) is Key or self.only_loaded and not _was_put_there(node):
             return 0
         collecting = begin_transition()
         try:
@@ -487,8 +491,8 @@ cdef bint _is_in_state(Node dep, object state) except -1:
         return table.n_present == state
     if table.derived:
         return (
-            dep.flags & PART or dep.flags & (VALUE | MARKED) == VALUE
-            or dep.flags & (EVICTED | MARKED) == EVICTED and _was_put_there(dep)
+            dep.flags & PART
+            or dep.flags & NAMED and not dep.flags & (FAILED | MARKED) and _was_put_there(dep)
         )
     if table.members is None:
         return True  # an interned value

@@ -42,11 +42,13 @@ class Recovered:
 recovered: weakref.WeakKeyDictionary[Runtime, Recovered] = weakref.WeakKeyDictionary()
 
 
-async def known_memos(runtime: Runtime, ingredients: Iterable[Ingredient]) -> StoredMemos:
-    """All memos that hold now."""
+async def known_memos(
+    runtime: Runtime, ingredients: Iterable[Ingredient], *, only_loaded: bool = False
+) -> StoredMemos:
+    """All memos that hold now, or those of them that are from a file or a log."""
     known = StoredMemos()
     slices = Slices()
-    memos = NewMemos(runtime, ingredients, known, only_known=True)
+    memos = NewMemos(runtime, ingredients, known, only_known=True, only_loaded=only_loaded)
     try:
         while memos.step(64):
             if slices.is_over():
@@ -133,7 +135,7 @@ async def _recover(
     revision = int(db.runtime.current_revision)
     is_whole = not loaded.n_left_out and not replay.problems
     if found.is_settled and is_whole and all(each.kind in by_kind for each in index.sections):
-        known = await known_memos(db.runtime, by_kind.values())
+        known = await known_memos(db.runtime, by_kind.values(), only_loaded=True)
         recovered[db.runtime] = Recovered(name, found.id, revision, found.size, known)
     logger.info(
         "recovered %d changes from the log of %s at revision %d",
