@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from inspect import signature
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -543,6 +544,70 @@ async def test_what_happens_to_the_files_meanwhile_is_noticed_by_the_next_flush(
         assert list(state(await recovered(path))) == ["limit", "a", "b", "c"]
     assert list(state(await recovered(path))) == ["limit", "a", "b", "c"]
     assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("what", ["saved over", "removed", "logs removed", "new log removed"])
+@pytest.mark.parametrize("when", ["before the save", "after the save"])
+async def test_what_happens_to_the_files_during_a_compaction_is_noticed(
+    path: Path, monkeypatch: pytest.MonkeyPatch, what: str, when: str
+) -> None:
+    """It may fail; what was flushed after it is there."""
+    db, other = Database(), Database()
+    save = log_module.save_file
+
+    async def meddle() -> None:
+        if what == "saved over":
+            await other.save(path)
+        else:
+            remove(path, is_log=what == "logs removed", is_file=what == "removed")
+            if what != "removed":
+                remove(next_log_of(path), is_log=False, is_file=True)
+
+    async def meddled(*args: Any, **options: Any) -> None:
+        if when == "before the save":
+            await meddle()
+        await save(*args, **options)
+        if when == "after the save":
+            await meddle()
+
+    async with manual(db, path) as log:
+        Page(db, "a", "x", None)
+        await log.flush()
+        monkeypatch.setattr(log_module, "save_file", meddled)
+        with suppress(PersistenceError):
+            await log.compact()
+        monkeypatch.undo()
+        for name in ("b", "c"):
+            Page(db, name, "y", None)
+            await log.flush()
+            assert state(await recovered(path)) == state(db)
+        Page(db, "d", "y", None)
+    assert state(await recovered(path)) == state(db)
+    assert not next_log_of(path).exists()
+
+
+async def test_a_flush_that_ends_during_a_compaction_is_safe(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cache file was removed: so its log is worth nothing, and the flush waits for the new pair."""
+    db = Database()
+    save = log_module.save_file
+    flushing: list[asyncio.Task[None]] = []
+
+    async def meddled(*args: Any, **options: Any) -> None:
+        remove(path, is_log=False, is_file=True)
+        flushing.append(asyncio.create_task(log.flush()))
+        await asyncio.wait(flushing, timeout=0.05)
+        assert not flushing[0].done()
+        await save(*args, **options)
+
+    async with manual(db, path) as log:
+        Page(db, "a", "x", None)
+        monkeypatch.setattr(log_module, "save_file", meddled)
+        await log.compact()
+        monkeypatch.undo()
+        await flushing[0]
+        assert state(await recovered(path)) == state(db)
 
 
 def remove(path: Path, *, is_log: bool, is_file: bool) -> None:

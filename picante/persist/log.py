@@ -274,8 +274,8 @@ class Log:
                 def write(targets: list[LogFile] = targets) -> bool:
                     for target in targets:
                         target.flush()
-                    # While a compaction goes on, the cache file may be the new one already.
-                    return len(targets) == 1 and targets[0].is_left_alone(self._name)
+                    # While a compaction goes on, the cache file may be the new one already: so the old log comes first.
+                    return all(each.is_broken or each.is_left_alone(self._name) for each in targets)
 
                 is_left_alone = await in_thread(write)
                 current = self._check()
@@ -303,10 +303,8 @@ class Log:
             if self._next is not None or current.is_broken:
                 return  # a compaction takes all memos anyway
             assert self._recorder is not None
-            known, self._memos = (
-                self._memos,
-                StoredMemos(),
-            )  # until it has worked out: else all are new again
+            known = self._memos
+            self._memos = StoredMemos()  # until it has worked out: else all are new again
             memos = NewMemos(self._db.runtime, self._ingredients(), known)
             try:
                 # What was committed up to then stands before them, and nothing that came later.
@@ -418,7 +416,17 @@ class Log:
                     os.unlink(after.name)
                 raise
         async with self._lock:
-            await in_thread(lambda: self._switch(after))
+            try:
+                await in_thread(lambda: self._switch(after))
+            except PersistenceError:
+                # The new cache file has no log beside it, perhaps: the next flush saves everything anew.
+                lost, self._next = after, None
+                if self._current is not None:
+                    if after.name == log_of(self._name):
+                        lost, self._current = self._current, after
+                    self._current.is_broken = True
+                await in_thread(lost.drop)
+                raise
             old, self._current, self._next = self._current, after, None
             self._memos = memos
             if old is not None:
@@ -426,7 +434,7 @@ class Log:
 
     async def _settle(self, after: LogFile) -> None:
         """End a compaction that was cancelled (with the lock held). A save that is cancelled has ended by then."""
-        if await in_thread(lambda: id_at(self._name)) == after.id:
+        if await in_thread(lambda: after.journal.is_in_place and id_at(self._name) == after.id):
             await in_thread(lambda: self._switch(after))
             old, self._current = self._current, after
             self._memos = StoredMemos()
@@ -439,8 +447,8 @@ class Log:
     def _switch(self, after: LogFile) -> None:
         with system_errors(self.path, "written"):
             os.replace(after.name, log_of(self._name))
-            sync_folder(os.path.dirname(self._name))
             after.moved(log_of(self._name))
+            sync_folder(os.path.dirname(self._name))
             after.settle(self._name)
 
     async def _run(self, interval: float) -> None:

@@ -232,7 +232,7 @@ class LogFile:
         self.journal = JournalWriter(name, id, sync=sync, fresh=fresh)
         self.is_broken = False  # something has happened that entries cannot say: what follows must not be applied
         self.snapshot_size = 0
-        self._snapshot: Identity | None = None
+        self._snapshot: Identity | None = None  # of the cache file, once its id was looked at
 
     def append(self, payload: bytes) -> None:
         if not self.is_broken:
@@ -248,9 +248,10 @@ class LogFile:
         self.journal.moved(name)
 
     def settle(self, snapshot: str) -> None:
-        """It stands beside the cache file that it extends."""
-        self.snapshot_size = os.stat(snapshot).st_size
-        self._snapshot = identity_at(snapshot)
+        """It stands beside the cache file that it extends; unless that has been replaced since, as `is_left_alone` will
+        find out."""
+        found = identity_at(snapshot)
+        self.snapshot_size = 0 if found is None else found[2]
 
     def is_left_alone(self, snapshot: str) -> bool:
         """Whether the cache file is not the one any more that it extends, or the log itself was removed: nobody would
@@ -268,12 +269,13 @@ class LogFile:
                 )
             return True
         found = identity_at(snapshot)
-        if found == self._snapshot:
-            return False
-        if found is not None and id_at(snapshot) == self.id:
-            self._snapshot = found  # it was touched, or copied
-            return False
-        return True
+        if found is None:
+            return True
+        if found != self._snapshot:
+            if id_at(snapshot) != self.id:
+                return True
+            self._snapshot = found  # the first time, or it was touched, or copied
+        return False
 
     def drop(self) -> None:
         """Let go of the file, whatever becomes of it."""
