@@ -199,6 +199,26 @@ def in_processes(sources: list[str]) -> list[str]:
     return found[0]
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        "it: InitVar[int]\n    def __post_init__(self, it): pass",
+        "it: int = field(init=False)",
+        "it: ClassVar[int]",
+    ],
+)
+@pytest.mark.parametrize("decorator", ["dataclass", "dataclass(slots=True)"])
+def test_a_dataclass_counts_although_a_field_has_no_value(fields: str, decorator: str) -> None:
+    rest = ", 0" if "InitVar" in fields else ""
+    source = (
+        "from dataclasses import InitVar, dataclass, field\nfrom typing import ClassVar\n"
+        f"@{decorator}\nclass It:\n    n: int\n    {fields}\nIT = It({{}}{rest})\n"
+        "def query(db):\n    return IT\n"
+    )
+    assert of(source.format(1)) == of(source.format(1))
+    assert of(source.format(1)) != of(source.format(2))
+
+
 def test_every_process_finds_the_same() -> None:
     body = "return CONFIG, Model, Settings"
     found = in_processes([using(first, body) for first, _, _ in VALUES.values()])
@@ -221,6 +241,11 @@ REAL = {
     "numpy, another shape": ("import numpy\n", "numpy.zeros((1, 2))", "numpy.zeros((2, 1))"),
     "numpy, a scalar": ("import numpy\n", "numpy.float64(1)", "numpy.float64(2)"),
     "numpy, a dtype": ("import numpy\n", "numpy.dtype('i4')", "numpy.dtype('i8')"),
+    "numpy, the unit of a dtype": (
+        "import numpy\n",
+        "numpy.dtype('M8[s]')",
+        "numpy.dtype('M8[ms]')",
+    ),
 }
 
 

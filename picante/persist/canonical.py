@@ -174,10 +174,7 @@ class Encoder:
             parts.add(kind.__name__.encode())
             self.each((value.start, value.stop, value.step))
             return True
-        of_library = library_value(value, kind)
-        if of_library is not None:
-            parts.add(b"library", of_library.name)
-            (self.each if of_library.is_ordered else self.unordered)(of_library.contents)
+        if self.of_library(value, kind):
             return True
         module, _, name = full_name(kind).rpartition(":")
         if (
@@ -198,6 +195,15 @@ class Encoder:
             value = value.replace(tzinfo=None)
         parts.add(b"shown", name, repr(value))
         self.add(zone)
+        return True
+
+    def of_library(self, value: Any, kind: type) -> bool:
+        """Add a value of a library that is known; False if it is none."""
+        found = library_value(value, kind)
+        if found is None:
+            return False
+        self.parts.add(b"library", found.name)
+        (self.each if found.is_ordered else self.unordered)(found.contents)
         return True
 
     def derived(self, value: Any, kind: type) -> bool:
@@ -221,12 +227,17 @@ class Encoder:
             if type(fields) is dict:
                 self.special(value, kind)
                 for name in fields:
-                    parts.add(b"field", name)
-                    self.add(object.__getattribute__(value, name))
+                    try:
+                        each = object.__getattribute__(value, name)
+                    except AttributeError:  # it is not set, or an argument of `__init__` only
+                        parts.add(b"no field", name)
+                    else:
+                        parts.add(b"field", name)
+                        self.add(each)
                 return True
         declared = declared_fields(kind)
         if declared is None:
-            return False
+            return self.of_library(value, kind)  # of a class that has a metaclass
         self.special(value, kind)
         attributes = attributes_of(value)
         for name in declared:

@@ -100,10 +100,12 @@ def library_value(value: Any, kind: type) -> LibraryValue | None:
     make = _MAKERS.get(full_name(kind))
     if make is not None and _is_known(kind):
         return make(value)
-    if module_of(kind) == "numpy" and _is_known(kind):
+    if module_of(kind) in {"numpy", "numpy.dtypes"} and _is_known(kind):
         numpy: Any = sys.modules["numpy"]
-        if numpy.generic in bases_of(kind):
+        if any(base is numpy.generic for base in bases_of(kind)):
             return _of_numpy(numpy.asarray(value), "numpy.scalar")
+        if any(base is numpy.dtype for base in bases_of(kind)):  # each has a class of its own
+            return LibraryValue("numpy.dtype", [value.str, value.descr])
     return None
 
 
@@ -126,5 +128,4 @@ _MAKERS: dict[str, Callable[[Any], LibraryValue | None]] = {
     "pyrsistent._pvector:PythonPVector": lambda value: LibraryValue("PVector", list(value)),
     "pvectorc:PVector": lambda value: LibraryValue("PVector", list(value)),
     "numpy:ndarray": _of_numpy,
-    "numpy:dtype": lambda value: LibraryValue("numpy.dtype", [value.str]),
 }
