@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ __all__ = [
     "DamagedError",
     "Index",
     "SectionInfo",
+    "index_of",
     "read_index",
     "version_of",
     "version_problem",
@@ -128,21 +129,28 @@ def read_index(data: bytes) -> Index:
     Raises:
         DamagedError: it is no such file, of another version, cut off or changed.
     """
-    if len(data) < HEADER.size or not data.startswith(MAGIC):
-        raise DamagedError("it is no cache file" if data else "it is empty")
-    version = version_of(data)
+    return index_of(len(data), lambda start, end: data[start:end])
+
+
+def index_of(size: int, read: Callable[[int, int], bytes]) -> Index:
+    """The same of a file of so many bytes, of which `read` gives a part: no more than needed is read."""
+    header = read(0, HEADER.size)
+    if len(header) < HEADER.size or not header.startswith(MAGIC):
+        raise DamagedError("it is no cache file" if size else "it is empty")
+    version = version_of(header)
     if version is None:
         raise DamagedError("the checksum of its header is wrong")
     if version != FORMAT_VERSION:
         raise DamagedError(version_problem(version, FORMAT_VERSION))
-    if len(data) < HEADER.size + TRAILER.size:
+    trailer = read(max(size - TRAILER.size, HEADER.size), size)
+    if len(trailer) < TRAILER.size:
         raise DamagedError("it is cut off")
-    size, checksum, end = TRAILER.unpack_from(data, len(data) - TRAILER.size)
-    start = len(data) - TRAILER.size - size
+    size_of_index, checksum, end = TRAILER.unpack(trailer)
+    start = size - TRAILER.size - size_of_index
     if end != END or start < HEADER.size:
         raise DamagedError("it is cut off")
-    packed = data[start : len(data) - TRAILER.size]
-    if zlib.crc32(packed, zlib.crc32(data[: HEADER.size])) != checksum:
+    packed = read(start, size - TRAILER.size)
+    if zlib.crc32(packed, zlib.crc32(header)) != checksum:
         raise DamagedError("the checksum of its index is wrong")
     try:
         index = _index(msgpack.unpackb(packed, strict_map_key=True, max_ext_len=0))

@@ -23,7 +23,7 @@ from picante.persist.files import (
     system_errors,
     try_lock,
 )
-from picante.persist.format import DamagedError, read_index
+from picante.persist.format import DamagedError, index_of
 from picante.persist.journal import HEADER_SIZE, MAGIC, Journal, JournalWriter, read_journal
 from picante.persist.options import CacheLoadOptions
 
@@ -75,8 +75,13 @@ def next_log_of(name: str) -> str:
 def id_at(name: str) -> bytes | None:
     """The id of the cache file, None if there is none that can be read."""
     try:
-        data = read_limited(name)
-        return None if data is None else read_index(data).file_id
+        with system_errors(name, "read"), open(open_file(name, os.O_RDONLY), "rb") as file:
+
+            def read(start: int, end: int) -> bytes:
+                file.seek(start)
+                return file.read(end - start)
+
+            return index_of(os.fstat(file.fileno()).st_size, read).file_id
     except (DamagedError, PersistenceError):
         return None
 
