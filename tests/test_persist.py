@@ -204,6 +204,25 @@ async def test_an_empty_database_in_a_file_empties_a_live_one(path: Path) -> Non
     assert len(b.ran) == 4
 
 
+async def test_what_a_snapshot_computed_before_a_load_is_not_taken_for_what_was_loaded(
+    path: Path, tmp_path: Path
+) -> None:
+    # r[persist.load-order], r[inflight.shared-cache-adopt]: the names in a file are those of another database
+    a = Small()
+    a.text.set(a, "a", "the text in the file")
+    a.runtime.set_current_revision(9)
+    await a.save(path)
+    await Small().save(tmp_path / "empty.bin")
+    b = Small()
+    b.text.set(b, "a", "b")
+    snapshot = await Snapshot.from_database(b)
+    assert await b.double.get(snapshot, "a") == 2
+    snapshot.close()
+    assert await b.load(tmp_path / "empty.bin")
+    assert await b.load(path)
+    assert await b.double.get(b, "a") == await a.double.get(a, "a")
+
+
 async def test_the_file_says_what_the_rules_say(path: Path) -> None:
     # r[persist.format] r[persist.structure] r[persist.section] r[persist.not-stored]
     a = Small()
