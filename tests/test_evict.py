@@ -727,6 +727,43 @@ async def test_a_caught_failure_that_is_evicted_holds_for_its_revision_only() ->
     assert await catches.get(world.db, None) == 1
 
 
+# r[cell.poison-scoped], r[snapshot.independent]
+async def test_an_evicted_memo_that_fails_when_a_snapshot_asks_for_it_has_failed_there() -> None:
+    """Not a function of what it reads: as an evicted memo it is known to hold, and now there is no value."""
+    world = Counted()
+    world.text.set(world.db, "a", 1)
+    broken = False
+    ran = 0
+
+    async def compute(db: Any, key: int) -> Any:
+        nonlocal ran
+        ran += 1
+        if ran > 9:
+            pytest.fail("it is computed again and again")
+        found = world.text.get(db, "a")
+        if broken:
+            raise BadError(key)
+        return found
+
+    bad = world.db.add(DerivedIngredient(30, "bad", compute, max_memos=1))
+    reader = world.db.query(bad.get)
+    assert [await reader.get(world.db, 1), await bad.get(world.db, 2)] == [1, 1]
+    world.text.set(world.db, "b", 1)
+    snap = await Snapshot.from_database(world.db)
+    world.text.set(world.db, "a", 2)
+    broken = True
+    errors = []
+    for _ in range(2):
+        with pytest.raises(BadError) as caught:
+            await bad.get(snap, 1)
+        errors.append(caught.value)
+    assert errors[0] is errors[1]
+    assert ran == 3
+    broken = False
+    assert await reader.get(world.db, 1) == 2
+    snap.close()
+
+
 # r[cell.revalidate], r[cell.poison-scoped]
 async def test_what_read_a_caught_failure_by_way_of_an_evicted_memo_is_not_stale() -> None:
     world = Counted()

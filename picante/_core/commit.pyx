@@ -130,6 +130,7 @@ cdef bint _place(Store store, Frame frame, uint32_t outcome, object value, uint6
         if not node.flags & MARKED and not (clean and outcome == VALUE):
             mark_from(store, node, revision)  # a marked node has only marked dependents
     if not fits:
+        since = min(since, revision)  # a failure may meet the name of what was evicted: it counts as well
         if outcome & FAILED:
             store.failed.append(node)
         keep_version(store, node, frame.view, _version(frame, outcome, value, name, since, until))
