@@ -203,6 +203,50 @@ async def test_dependencies_can_be_given_by_hand(world: World) -> None:
     assert len(world.took()) == 1
 
 
+# r[runtime.update-deps], r[cell.revalidate]
+@pytest.mark.parametrize("cleared", [False, True])
+@pytest.mark.parametrize("also", [False, True])
+async def test_a_memo_that_is_out_of_date_stays_so_whatever_is_said_of_its_dependencies(
+    world: World, cleared: bool, also: bool
+) -> None:
+    text = world.input()
+    below = world.query(text.get)
+    above = world.query(below.get)
+    text.set(world, "a", 1)
+    text.set(world, "b", 1)
+    assert await above.get(world, "a") == 1
+    given = world.runtime.forward_deps()
+    text.set(world, "a", 2)
+    text.set(world, "b", 2)
+    if cleared:
+        world.runtime.clear_dependency_graph()
+    for query, deps in given.items():
+        more = [dep_of(text.kind, "b")] if also else []
+        world.runtime.update_query_deps(query, [*more, *deps])
+    assert await above.get(world, "a") == 2
+
+
+# r[runtime.update-deps]
+async def test_a_query_reads_the_world_outside_whatever_is_said_of_its_dependencies(
+    world: World,
+) -> None:
+    outside = 1
+
+    @world.query
+    async def read(db: Any, key: str) -> int:
+        return outside
+
+    assert await read.get(world, "a") == 1
+    for outside in (2, 3):
+        read.invalidate(world, "a")
+        world.runtime.update_query_deps(query_of(read.kind, "a"), [])
+        assert await read.get(world, "a") == outside
+    world.took()
+    world.runtime.update_query_deps(query_of(read.kind, "a"), [])
+    assert await read.get(world, "a") == 3
+    assert not world.took()
+
+
 async def test_dependencies_of_queries_that_were_never_computed_can_be_given(
     world: World,
 ) -> None:

@@ -6,7 +6,7 @@ old and new, which runs user code, comes before it; telling subscribers comes af
 """
 
 cimport cython
-from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from cpython.list cimport PyList_GET_SIZE
 
 from picante._core.change cimport Write, apply_write, change, collect_changed, is_up_to_date
 from picante._core.databases import remember_database
@@ -21,8 +21,9 @@ from picante._core.key cimport Dep, DynKey
 from picante._core.key cimport revision as new_revision
 from picante._core.key import Revision
 from picante._core.node cimport (
-    ABSENT, EVICTED, FAILED, MARKED, PART, UNLINKED, VALUE, Table, begin_transition, collect_dependents, drop_edges,
-    end_transition, release_slot, replace_edges, reserve_edges, set_parts,
+    ABSENT, EVICTED, FAILED, MARKED, NO_OUTCOME, PART, UNLINKED, VALUE, Edge, Table, begin_transition,
+    collect_dependents, drop_edges, end_transition, name_holds_at, release_slot, replace_edges, reserve_edges,
+    set_parts,
 )
 from picante._core.observe cimport INPUT_REMOVED, INPUT_SET, INVALIDATED, flush, tell
 from picante._core.raised cimport leave_to_others, lend_failures
@@ -331,9 +332,10 @@ cdef class Runtime(Reader):
         cdef uint32_t i
         cdef bint collecting = begin_transition()
         try:
+            if node.parts is not None and (<Table> node.table).derived:
+                nodes.insert(0, node.parts[OUTSIDE])  # nobody can say that it does not read the world outside
             edges = reserve_edges(nodes)
-            for i in range(<uint32_t> PyList_GET_SIZE(nodes)):
-                edges[i].seen = (<Node> PyList_GET_ITEM(nodes, i)).changed_at
+            _note_seen(node, edges, <uint32_t> PyList_GET_SIZE(nodes), self.store.present.revision)
             for i in range(node.n_edges):
                 if node.edges[i].dep != NULL:
                     self.store.idle.append(<Node> node.edges[i].dep)
@@ -457,6 +459,31 @@ cdef class Runtime(Reader):
         if type(dyn_key) is not DynKey and type(dyn_key) is not Dep:
             raise TypeError(f"Expected a DynKey or a Dep, not {type(dyn_key).__qualname__}.")
         return node_for(self.store, dyn_key.kind, dyn_key.key)
+
+
+cdef int _note_seen(Node node, Edge *edges, uint32_t n_edges, uint64_t present) except -1:
+    """Say of `edges`, which `node` is about to get, what its memo has seen: what is there now, if it holds now.
+
+    Else what it is known to have seen, or what was there when it was last known to hold: it must not be taken for
+    one that has seen what has changed since.
+    """
+    cdef uint32_t i
+    cdef Node dep
+    cdef bint holds = not node.flags & MARKED or node.verified_at >= present
+    cdef dict seen = {}
+    if not holds:
+        seen = {<size_t> node.edges[i].dep: node.edges[i].seen for i in range(node.n_edges)}
+    for i in range(n_edges):
+        dep = <Node> edges[i].dep
+        if holds:
+            edges[i].seen = dep.changed_at
+        elif <size_t> edges[i].dep in seen:
+            edges[i].seen = seen[<size_t> edges[i].dep]
+        elif (<Table> dep.table).derived and not dep.flags & PART and not name_holds_at(dep, node.verified_at):
+            edges[i].seen = NO_OUTCOME
+        else:
+            edges[i].seen = dep.changed_at if dep.valid_since <= node.verified_at else NO_OUTCOME
+    return 0
 
 
 cdef object closed_error(Runtime runtime):
