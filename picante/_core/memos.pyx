@@ -467,9 +467,7 @@ cdef Node _find_dep(Runtime runtime, Ingredient of, key, part, Node reader):
     if of.store is not runtime.store:
         return None
     if isinstance(of, InternedIngredient):
-        record = ensure_node(of.table, int((<InternedIngredient> of).intern(key)))
-        record.flags = VALUE
-        return record
+        return (<InternedIngredient> of).node_of((<InternedIngredient> of).intern(key))
     if part == MEMBERS_PART:
         return of.table.members
     if isinstance(of, InputIngredient):
@@ -491,8 +489,7 @@ cdef bint _is_in_state(Node dep, object state) except -1:
         return table.n_present == state
     if table.derived:
         return (
-            dep.flags & PART
-            or dep.flags & NAMED and not dep.flags & (FAILED | MARKED) and _was_put_there(dep)
+            dep.flags & PART or dep.flags & NAMED and not dep.flags & (FAILED | MARKED) and _was_put_there(dep)
         )
     if table.members is None:
         return True  # an interned value
