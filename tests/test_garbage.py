@@ -4,12 +4,15 @@ import asyncio
 import gc
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 import picante
 from picante import DerivedIngredient, InputIngredient, InternedIngredient, Runtime, Snapshot
+from picante._core.batch import Batch
 from picante._core.key import Handle, handle
 
 N = 1_000
@@ -147,6 +150,47 @@ async def test_a_table_is_known_as_long_as_one_of_its_nodes_is() -> None:
         assert n_large() == before + 1
         db.text.set(db, "new", None)
         assert n_large() == before
+
+
+@pytest.mark.usefixtures("no_collections")
+def test_a_table_is_unknown_again_when_the_last_of_its_nodes_that_was_known_is_forgotten() -> None:
+    db = Db()
+    for key in range(N):
+        db.text.set(db, key, "text")
+    before = n_large()
+    for _ in range(3):
+        keys = [tuple(range(start, start + 20)) for start in range(2)]  # which may hold anything
+        for key in keys:
+            db.text.set(db, key, "text")
+        assert n_large() == before + 1
+        db.text.remove(db, keys[0])
+        assert n_large() == before + 1
+        db.text.remove(db, keys[1])
+        assert n_large() == before
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A key that can be watched."""
+
+    x: int
+
+
+# r[input.remove]
+@pytest.mark.parametrize("how", ["alone", "in a batch", "after a snapshot"])
+async def test_a_record_that_was_removed_leaves_nothing_behind(how: str) -> None:
+    db = Db()
+    key = Spot(1)
+    db.text.set(db, key, "text")
+    snapshot = await Snapshot.from_database(db) if how == "after a snapshot" else None
+    with Batch(db.runtime) if how == "in a batch" else nullcontext():
+        db.text.remove(db, key)
+    if snapshot is not None:
+        snapshot.close()
+    gone = weakref.ref(key)
+    del key
+    gc.collect()
+    assert gone() is None
 
 
 @pytest.mark.parametrize("lead", [0, 1], ids=["first", "later"])

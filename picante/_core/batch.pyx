@@ -78,7 +78,7 @@ cdef class Batch:
         finally:
             slots = list(self.writes)  # first: making objects may run finalizers, and those may replace the list
             self.runtime.store.idle.extend(slots)  # they may have been made for nothing
-            self.writes = None
+            self.writes = slots = None  # who holds them keeps them
             sweep(self.runtime.store)
         return None
 

@@ -136,10 +136,15 @@ cdef class InputIngredient(Ingredient):
     def remove(self, db, key):
         """Remove the input `key`; whether there was one (r[input.remove]). Raises as `set` does."""
         cdef Runtime runtime = runtime_of(self, db)
+        cdef Node slot
         runtime.check_writable()
         was_there = self.value_now(find_node(self.table, key)) is not None
         if was_there or n_open:  # a batch removes also what others set meanwhile
-            self.write(runtime, self.slot(key), ABSENT, None, None)
+            slot = self.slot(key)
+            self.write(runtime, slot, ABSENT, None, None)
+            self.store.idle.append(slot)
+            slot = None  # only now it may be of no use to anybody
+            sweep(self.store)
         return was_there
 
     cdef uint64_t write(self, Runtime runtime, Node slot, uint32_t flags, value, dict fields) except? 0:
