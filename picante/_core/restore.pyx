@@ -172,6 +172,8 @@ cdef class Restore:
             except BaseException:
                 self.undo()
                 raise
+            # Keys may have run the user's code, and another thread may have let the collector in since.
+            collecting = begin_transition() or collecting
             if (<Runtime> self.runtime).has_event_receivers():
                 changes = find_changes(self.store, self.parts, self.places, self.revision)
             self.origin = new_origin(self.source)
