@@ -168,6 +168,14 @@ async def test_the_graph_shows_what_each_query_read_and_by_whom_each_record_is_r
     assert all(isinstance(readers, frozenset) for readers in reverse.values())
 
 
+def test_an_input_gets_no_dependencies(world: World) -> None:
+    text = world.input()
+    text.set(world, "a", 1)
+    with pytest.raises(ValueError, match="An input depends on nothing"):
+        world.runtime.update_query_deps(query_of(text.kind, "a"), [dep_of(text.kind, "b")])
+    assert text.get(world, "a") == 1
+
+
 async def test_the_graph_follows_what_the_last_evaluation_read(world: World) -> None:
     text = world.input()
 

@@ -330,6 +330,8 @@ cdef class Runtime(Reader):
         cdef Node node = self.node_of(query)
         cdef list nodes = list(dict.fromkeys([self.node_of(dep) for dep in deps]))
         cdef uint32_t i
+        if (<Table> node.table).members is not None:
+            raise ValueError("An input depends on nothing: only queries have dependencies.")
         cdef bint collecting = begin_transition()
         try:
             if node.parts is not None and (<Table> node.table).derived:
