@@ -151,6 +151,11 @@ def test_what_was_valid_in_a_snapshot_stays_so_whatever_is_evicted(flavour: str)
     run_programs(range(60), replace(FLAVOURS[flavour], n_actions=40))
 
 
+def test_a_kept_query_that_others_have_settled_meanwhile_is_not_started_for_ever() -> None:
+    """A walk stands beneath it, at what was evicted again."""
+    run_programs(range(3367, 3368), FLAVOURS["kept"])
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("block", range(3))
 @pytest.mark.parametrize("flavour", ["in order", "side by side", "kept"])

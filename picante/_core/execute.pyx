@@ -210,6 +210,8 @@ cdef class Driver:
         """Leave the topmost query on the way that is to be kept to a task of its own, with all that is beneath it."""
         loop = running_loop()
         if loop is not None:
+            while self.walk.depth > self.walk.keeps_from + 1:
+                self.walk.pop()  # what is beneath is looked at again only if it still has to be
             self.hop(self.walk.path[self.walk.keeps_from], loop, True)
         return loop is not None
 
