@@ -23,8 +23,8 @@ from picante._core.evict cimport make_room
 from picante._core.frame cimport OUTSIDE
 from picante._core.node cimport (
     ABSENT, EVICTED, FAILED, LOADED, MARKED, NAMED, NO_OUTCOME, NOWHERE, OUTCOME, PACKED, PART, UNLINKED, VALUE, Edge,
-    Node, Table, collect_dependents, drop_edges, new_note, node_key, release_slot, replace_edges, reserve_dependent,
-    set_parts, untrack_if_plain,
+    Node, Table, collect_dependents, drop_edges, hide_nodes, new_note, node_key, release_slot, replace_edges,
+    reserve_dependent, set_parts, untrack_if_plain,
 )
 from picante._core.packed cimport new_packed
 from picante._core.stored cimport Origin
@@ -92,6 +92,9 @@ cdef int install(
     for part in parts:
         if part.ingredient is not None and part.is_derived:
             draw_edges(part, places, revision)
+    for part in parts:
+        if part.ingredient is not None and not part.is_interned:
+            hide_nodes(part.ingredient.table)
     for part in parts:
         if part.ingredient is not None and part.is_derived and has_stale:  # or else nothing is marked
             for i in range(part.n_records):

@@ -128,7 +128,7 @@ cdef class Table:
     cdef tuple fields          # input tables: the names of the items, where values are records
     cdef Link link
     cdef dict plain            # keys whose own equality is the typed one
-    cdef Py_ssize_t n_tracked  # nodes in `plain` that the collector knows; if there is none, it does not know `plain`
+    cdef Py_ssize_t n_tracked  # nodes in `plain` that the collector knows; where there is one, it knows `plain`, too
     cdef dict encoded          # all others, by their encoding
     cdef bint had_ingredient   # an ingredient has adopted it, even if that one is gone
     cdef bint derived          # its nodes are cells of a derived query
@@ -190,15 +190,23 @@ cdef inline void track(Node node) noexcept:
 
 
 cdef inline void count_tracked(Node node, int more) noexcept:
-    """The collector knows `node` from now on, or no longer: see to it that it knows the dict in which that stands."""
+    """The collector knows `node` from now on, or no longer: in the first case it must know the dict in which that is.
+
+    That dict is hidden after a load only (`hide_nodes`). What becomes known is young, and each young collection would
+    go over all of it if it came and went with every computation.
+    """
     cdef Table table = <Table> node.table
     if node.encoded is not None or node.flags & PART:
         return
     table.n_tracked += more
+    if more > 0 and not PyObject_GC_IsTracked(table.plain):
+        PyObject_GC_Track(<void *> table.plain)
+
+
+cdef inline void hide_nodes(Table table) noexcept:
+    """Hide the dict of nodes that are all hidden from the collector: it would look at each, and find nothing."""
     if table.n_tracked == 0:
         PyObject_GC_UnTrack(<void *> table.plain)
-    elif not PyObject_GC_IsTracked(table.plain):
-        PyObject_GC_Track(<void *> table.plain)
 
 
 cdef bint is_bare(object value, int depth) noexcept
