@@ -77,8 +77,6 @@ REASONS = {
     "only known when the way has come there: most of the time is spent waiting for that. The way goes down, holds on "
     "to each link while the query at the end runs, and comes back up. The loop looks at objects that lie side by "
     "side, once.",
-    "miss": "What is new in memory for each value; it was measured on a busy machine.",
-    "miss_reading_input": "As for `miss`.",
     "hit_among_large": "Memory that is far away: a plain dict grows dearer by as much.",
     "miss_100000": "New values in a table that grows: memory that is far away.",
     "recompute_among": "Values at random places in a big table: memory that is far away.",
