@@ -49,7 +49,7 @@ def test_cprofile_names_functions_of_pyx_files_with_their_lines(traced: Path, wo
         cwd=work.parent,
         env={"PYTHONPATH": str(traced)},
     )
-    for file, function in (("derived", "probe"), ("frame", "record"), ("tracked", "call_tracked")):
+    for file, function in (("fetch", "probe"), ("frame", "record"), ("tracked", "call_tracked")):
         found = re.search(rf"^ +(\d+) .*{file}\.pyx:(\d+)\({function}\)", told, re.MULTILINE)
         assert found, told[:4000]
         assert int(found[1]) >= 5000  # a thousand records, in each of five rounds
