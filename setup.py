@@ -29,7 +29,6 @@ LINES = DEBUG == "lines"
 DEBUG = "" if LINES else DEBUG
 
 CORE = Path("picante", "_core")
-REFS = str(CORE / "refs.h")  # counting references: what stands before each module's own C
 ABI = sysconfig.get_config_var("SOABI") or sys.implementation.cache_tag
 BUILD = Path("build", ABI)  # each interpreter has its own
 STAMP = (
@@ -100,10 +99,10 @@ class BuildExt(build_ext):
             ["-Werror"] if self.strict and not (SANITIZE or TRACE) else []
         )  # sanitizers and line tracing cause false alarms
         for extension, c in zip(self.extensions, translated, strict=True):
-            extension.sources, extension.depends = c.sources, [*c.depends, REFS]
+            extension.sources, extension.depends = c.sources, c.depends
             extension.define_macros += MACROS
             if self.compiler.compiler_type == "unix":
-                extension.extra_compile_args += ["-include", REFS, *C_FLAGS, *werror]
+                extension.extra_compile_args += C_FLAGS + werror
                 extension.extra_link_args += SANITIZERS
         super().build_extensions()
         for library in CORE.glob("*" + sysconfig.get_config_var("EXT_SUFFIX")):

@@ -143,7 +143,7 @@ cdef tuple merged(tuple record, dict fields):
 
 
 cdef int _set_current(Batch batch) except -1:
-    """Let `batch`, or None, be that of this context. A transition, for the reason that `frame.context_with` gives."""
+    """Let `batch`, or None, be that of this context. A transition, for the reason that `frame.enter_context` gives."""
     cdef bint collecting = begin_transition()
     try:
         _batch_var.set(batch)

@@ -28,7 +28,7 @@ from picante._core.awaitable cimport (
 from picante._core.commit cimport commit, release_reads
 from picante._core.failure cimport NO_RESULTS, failure_of, one_shot_error, take_failure
 from picante._core.frame cimport (
-    abandon_frame, add_waiter, begin_frame, context_with, end_frame, find_cycle, frame_at, number_of, remove_waiter,
+    abandon_frame, add_waiter, begin_frame, end_frame, enter_context, find_cycle, frame_at, number_of, remove_waiter,
     running_loop, stands_still, tell_abort, tell_begin, tell_end, tell_pause, tell_resume, tell_return, wake, watch,
 )
 from picante._core.hop cimport (
@@ -183,13 +183,12 @@ cdef class Driver:
             self.walk.interruptions += 1
             return 0
         self.frame = frame
-        frame.context = context_with(frame)
         give_reason(self.walk, frame)
         if self.store.observer is not None:
             tell_begin(self.store.observer, frame, reason_of(frame))
             flush(self.store.observer)
         key = node.key  # the node may get another one for it
-        PyContext_Enter(frame.context)
+        enter_context(frame)
         try:
             value = ingredient.compute(self.db, key)
         except BaseException as raised:

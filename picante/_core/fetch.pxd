@@ -34,7 +34,6 @@ cdef class Fetch:
 
     cdef PyObject *refuse(self) except NULL
     cdef PySendResult step(self, PyObject *sent, PyObject **result) except PYGEN_ERROR
-    cdef PyObject *step_on(self) except? NULL
     cdef PySendResult begin(self, PyObject **result) except PYGEN_ERROR
     cdef PySendResult start(self, Runtime runtime, Frame frame, Node node, PyObject **result) except PYGEN_ERROR
     cdef PySendResult go_on(self, object sent, object thrown, PyObject **result) except PYGEN_ERROR

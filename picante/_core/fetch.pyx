@@ -117,12 +117,6 @@ cdef class Fetch:
             raise TypeError("can't send non-None value to a just-started query")
         return self.begin(result)
 
-    cdef PyObject *step_on(self) except? NULL:
-        cdef PyObject *result = NULL
-        if self.step(<PyObject *> None, &result) == PYGEN_RETURN:
-            return stop_with(result)
-        return result
-
     cdef PySendResult begin(self, PyObject **result) except PYGEN_ERROR:
         """The first step: look for a memo that holds, for whoever asks."""
         cdef Ingredient ingredient = self.ingredient
@@ -352,12 +346,14 @@ cdef PySendResult fetch_send(PyObject *self, PyObject *sent, PyObject **result) 
 
 cdef PyObject *fetch_next(PyObject *self) except? NULL:
     """The same step for who asks an iterator."""
-    cdef PyObject *value
+    cdef PyObject *result = NULL
     if (<Bare *> self).state == NEW:
-        value = probe(<Bare *> self)
-        if value != NULL:
-            return stop_with(picante_ref(value))
-    return (<Fetch> self).step_on()
+        result = probe(<Bare *> self)
+        if result != NULL:
+            return stop_with(picante_ref(result))
+    if (<Fetch> self).step(<PyObject *> None, &result) == PYGEN_RETURN:
+        return stop_with(result)  # from here: on the way through another function it would get a traceback
+    return result
 
 
 picante_forbid_new(Fetch)

@@ -104,23 +104,24 @@ cdef bint begin_frame(Frame frame) except -1:
     return True
 
 
-cdef object context_with(Frame frame):
-    """The context in which `frame` runs: a copy of the present one, with the frame put in.
+cdef int enter_context(Frame frame) except -1:
+    """Enter the context in which `frame` runs: a copy of the present one, with the frame put in.
 
     While a context is copied, or a variable set, CPython refers to the map of its variables without owning it. On 3.11
     making an object may run finalizers, and one that set a variable of this context would free that map.
     """
     cdef bint collecting = begin_transition()
     try:
-        context = PyContext_CopyCurrent()
-        PyContext_Enter(context)
+        frame.context = PyContext_CopyCurrent()
+        PyContext_Enter(frame.context)
         try:
             PyContextVar_Set(frame_var, frame)
-        finally:
-            PyContext_Exit(context)
+        except BaseException:
+            PyContext_Exit(frame.context)
+            raise
     finally:
         end_transition(collecting)
-    return context
+    return 0
 
 
 cdef dict end_frame(Frame frame):

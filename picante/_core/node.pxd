@@ -149,11 +149,20 @@ cdef extern from *:
     #define NO_OUTCOME UINT64_MAX
     /* What stands for the place of a dependency that is not among the edges. */
     #define NOWHERE 0xFFFFFFE0u
+
+    /* From 3.12 on the collector runs between instructions of Python code, of which a transition has none. */
+    #if PY_VERSION_HEX >= 0x030C0000
+    #define picante_hold_collector() 0
+    #define picante_let_collector(collecting) ((void)(collecting))
+    #else
+    #define picante_hold_collector() PyGC_Disable()
+    #define picante_let_collector(collecting) ((collecting) ? (void)PyGC_Enable() : (void)0)
+    #endif
     """
     const uint64_t NO_OUTCOME
     const uint32_t NOWHERE
-    int PyGC_Disable()
-    int PyGC_Enable()
+    bint picante_hold_collector() noexcept
+    void picante_let_collector(bint collecting) noexcept
     bint PyObject_GC_IsTracked(object container) noexcept
     void PyObject_GC_Track(void *container) noexcept
     void PyObject_GC_UnTrack(void *container) noexcept
@@ -171,12 +180,11 @@ cdef inline bint begin_transition() noexcept:
     Between the two no user code runs: nothing that could be the last reference to a user's object is dropped,
     and making objects starts no collection. What is to be dropped goes to a list that outlives the transition.
     """
-    return PyGC_Disable()
+    return picante_hold_collector()
 
 
 cdef inline void end_transition(bint collecting) noexcept:
-    if collecting:
-        PyGC_Enable()
+    picante_let_collector(collecting)
 
 
 cdef inline void track(Node node) noexcept:

@@ -237,7 +237,7 @@ cdef class Observation:
         global picante_delivering
         if picante_delivering:
             return
-        collecting = begin_transition()  # why: see `frame.context_with`
+        collecting = begin_transition()  # why: see `frame.enter_context`
         try:
             events = self.pending.pop(this_thread(), None)
             if events is None:
