@@ -60,6 +60,7 @@ ORDER = (
     "compare",
     "input",
     "interned",
+    "walk",
     "verify",
     "reasons",
     "failure",

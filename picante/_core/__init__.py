@@ -57,6 +57,7 @@ A module may import and ``cimport`` only what stands above it:
 ``compare``     what a write would change
 ``input``       ingredients that are set from outside
 ``interned``    ingredients that give equal values one small id
+``walk``        the way from a node down to what must be brought up to date first
 ``verify``      is a marked memo still good? The walk over dependencies
 ``reasons``     why a query runs
 ``failure``     what it means that a query has raised something

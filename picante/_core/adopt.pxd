@@ -2,7 +2,7 @@
 
 from picante._core.node cimport Node
 from picante._core.runtime cimport Runtime
-from picante._core.verify cimport Walk
+from picante._core.walk cimport Walk
 
 
 cdef bint adopt(Runtime runtime, Walk walk, Node node) except -1

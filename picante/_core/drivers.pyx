@@ -10,7 +10,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from picante._core.awaitable cimport picante_revive
 from picante._core.execute cimport begin_driver, new_driver
 from picante._core.node cimport begin_transition, end_transition
-from picante._core.verify cimport end_walk
+from picante._core.walk cimport end_walk
 
 cdef extern from *:
     bint PyObject_GC_IsFinalized(PyObject *object) noexcept

@@ -9,7 +9,7 @@ from picante._core.frame cimport Frame
 from picante._core.node cimport Node, Version
 from picante._core.runtime cimport Runtime
 from picante._core.store cimport Store, View
-from picante._core.verify cimport Walk
+from picante._core.walk cimport Walk
 
 
 @cython.final

@@ -48,7 +48,8 @@ from picante._core.reasons cimport give_reason, reason_of
 from picante._core.runtime cimport emit_query_changed
 from picante._core.sharing cimport offer
 from picante._core.store cimport enter_view, leave_view, may_be_idle, sweep
-from picante._core.verify cimport DONE, EXECUTE, GROUP, WAIT, Step, begin_walk, last_node, new_walk
+from picante._core.verify cimport advance, stale_group
+from picante._core.walk cimport DONE, EXECUTE, GROUP, WAIT, Step, begin_walk, last_node, new_walk
 
 cdef extern from *:
     PySendResult PyIter_Send(object iterator, object sent, PyObject **result) noexcept
@@ -119,7 +120,7 @@ cdef class Driver:
                     continue
                 if thrown is not None:
                     raise thrown
-                step = DONE if self.computed or self.result is not None else self.walk.advance()
+                step = DONE if self.computed or self.result is not None else advance(self.walk)
                 if step != DONE and self.walk.keeps_from >= 0 and not self.kept and self.begin_kept():
                     continue
                 if step == EXECUTE:
@@ -277,10 +278,10 @@ cdef class Driver:
         cdef list drivers = []
         cdef Node node
         loop = running_loop()
-        for node in self.walk.stale_group():
+        for node in stale_group(self.walk):
             driver = new_driver(self.store, self.runtime, self.view, self.db, self.outer, node, BY_GROUP)
             driver.walk.by_name = True
-            if driver.walk.advance() != DONE or not driver.finish():
+            if advance(driver.walk) != DONE or not driver.finish():
                 driver.walk.interruptions += 1  # anything may happen before its task takes the first step
                 drivers.append(driver)
         self.walk.interruptions += 1

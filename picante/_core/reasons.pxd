@@ -3,7 +3,7 @@
 from libc.stdint cimport uint32_t
 
 from picante._core.frame cimport Frame
-from picante._core.verify cimport Walk
+from picante._core.walk cimport Walk
 
 
 cdef int give_reason(Walk walk, Frame frame) except -1

@@ -11,7 +11,7 @@ from picante._core.observe cimport (
     BECAUSE_OTHER_REVISION, BECAUSE_UNLINKED,
 )
 from picante._core.outcome cimport Outcome, name_at
-from picante._core.verify cimport Level
+from picante._core.walk cimport Level
 
 
 cdef int give_reason(Walk walk, Frame frame) except -1:
