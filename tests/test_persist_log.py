@@ -24,6 +24,7 @@ from picante.persist.entries import changes_of
 from picante.persist.files import replacing
 from picante.persist.inspect import LogReport, inspect
 from picante.persist.logfiles import id_at
+from tests.journals import log_at, manual
 from tests.logged import WORLD, Config, Database, Link, Page, Style, Tag, size, total
 
 ROOT = Path(__file__).parents[1]
@@ -78,14 +79,6 @@ async def recovered(path: Path, *, unrelated: bool = True) -> Database:
             Tag(db, (f"unrelated {n}",))
     assert await Log.recover(db, path)
     return db
-
-
-def manual(db: Database, path: Path, **options: Any) -> Log:
-    return Log(db, path, sync=False, interval=None, compact_at=None, **options)
-
-
-def log_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}.log")
 
 
 def next_log_of(path: Path) -> Path:
@@ -278,12 +271,12 @@ async def test_recovering_twice_comes_to_the_same(path: Path) -> None:
     async with manual(db, path):
         for _ in range(30):
             change(db, chance)
-    before = content(path), content(log_of(path))
+    before = content(path), content(log_at(path))
     again = await recovered(path)
     first = state(again)
     assert await Log.recover(again, path)
     assert state(again) == first == state(db)
-    assert (content(path), content(log_of(path))) == before
+    assert (content(path), content(log_at(path))) == before
 
 
 async def test_without_a_cache_file_there_is_nothing_to_recover(path: Path) -> None:
@@ -340,13 +333,13 @@ async def test_a_recovered_log_is_continued(path: Path) -> None:
     db = Database()
     async with manual(db, path):
         Page(db, "a", "x", None)
-    cache, before = content(path), content(log_of(path))
+    cache, before = content(path), content(log_at(path))
     again = Database()
     async with await Log.open(again, path, interval=None):
         Page(again, "b", "y", None)
     assert content(path) == cache
-    assert content(log_of(path)).startswith(before)
-    assert log_of(path).stat().st_size > len(before)
+    assert content(log_at(path)).startswith(before)
+    assert log_at(path).stat().st_size > len(before)
     assert state(await recovered(path)) == state(again)
 
 
@@ -465,12 +458,12 @@ async def test_a_log_that_is_torn_anywhere_gives_the_state_after_some_revision(
     path: Path, step: int
 ) -> None:
     states = await states_of(path, 6)
-    whole = log_of(path).read_bytes()
+    whole = log_at(path).read_bytes()
     reached = 0
     logging.getLogger("picante.persist").setLevel(logging.ERROR)
     try:
         for n in (*range(0, len(whole), step), len(whole)):
-            log_of(path).write_bytes(whole[:n])
+            log_at(path).write_bytes(whole[:n])
             found = state(await recovered(path, unrelated=False))
             assert found in states[reached : reached + 2], n
             reached += found == states[min(reached + 1, len(states) - 1)] != states[reached]
@@ -483,11 +476,11 @@ async def test_a_log_that_is_torn_anywhere_gives_the_state_after_some_revision(
 @pytest.mark.parametrize("step", [11, pytest.param(1, marks=pytest.mark.slow)])
 async def test_a_flipped_byte_ends_the_log_there(path: Path, step: int) -> None:
     states = await states_of(path, 4)
-    whole = log_of(path).read_bytes()
+    whole = log_at(path).read_bytes()
     logging.getLogger("picante.persist").setLevel(logging.ERROR)
     try:
         for n in range(0, len(whole), step):
-            log_of(path).write_bytes(whole[:n] + bytes([whole[n] ^ 0x55]) + whole[n + 1 :])
+            log_at(path).write_bytes(whole[:n] + bytes([whole[n] ^ 0x55]) + whole[n + 1 :])
             assert state(await recovered(path, unrelated=False)) in states[:-1], n
     finally:
         logging.getLogger("picante.persist").setLevel(logging.NOTSET)
@@ -500,8 +493,8 @@ async def test_a_torn_tail_is_told_and_written_over(
     async with manual(db, path):
         Page(db, "a", "x", None)
         Page(db, "b", "y", None)
-    whole = log_of(path).read_bytes()
-    log_of(path).write_bytes(whole[:-3])
+    whole = log_at(path).read_bytes()
+    log_at(path).write_bytes(whole[:-3])
     again = Database()
     async with await Log.open(again, path, interval=None):
         assert "What follows was not written as a whole" in caplog.text
@@ -612,7 +605,7 @@ async def test_a_flush_that_ends_during_a_compaction_is_safe(
 
 def remove(path: Path, *, is_log: bool, is_file: bool) -> None:
     if is_log:
-        log_of(path).unlink(missing_ok=True)
+        log_at(path).unlink(missing_ok=True)
     if is_file:
         path.unlink(missing_ok=True)
 
@@ -662,7 +655,7 @@ async def test_messages_name_the_log_where_it_is(path: Path) -> None:
         await log.compact()
         current = log._current
         assert current is not None
-        assert Path(current.journal.path) == log_of(path)
+        assert Path(current.journal.path) == log_at(path)
 
 
 async def test_a_database_of_another_program_is_refused_before_anything_changes(path: Path) -> None:
@@ -703,7 +696,7 @@ async def test_inspect_says_what_a_log_holds(path: Path) -> None:
             Page(db, "b", "y", None)
         Page(db, "a", "z", None)
         await log.flush()
-        report = inspect(log_of(path))
+        report = inspect(log_at(path))
     assert isinstance(report, LogReport)
     assert (report.entries, report.changes, report.problems) == (2, 3, [])
     assert (report.first_revision, report.last_revision) == (1, 2)
@@ -732,11 +725,11 @@ async def test_two_logs_of_one_path_are_refused(path: Path) -> None:
 
 async def test_a_file_that_is_no_log_is_not_written_over(path: Path) -> None:
     db = Database()
-    log_of(path).write_bytes(b"12:30 started")
+    log_at(path).write_bytes(b"12:30 started")
     with pytest.raises(PersistenceError, match="but is none"):
         await manual(db, path).start()
-    assert content(log_of(path)) == b"12:30 started"
-    log_of(path).write_bytes(b"pic")  # whose process ended there
+    assert content(log_at(path)) == b"12:30 started"
+    log_at(path).write_bytes(b"pic")  # whose process ended there
     async with manual(db, path):
         Page(db, "a", "x", None)
     assert state(await recovered(path)) == state(db)
@@ -796,7 +789,7 @@ async def test_a_process_that_ends_between_the_steps_of_a_compaction_loses_nothi
     copies.mkdir()
 
     def copy() -> None:
-        for each in (path, log_of(path), next_log_of(path)):
+        for each in (path, log_at(path), next_log_of(path)):
             if each.exists():
                 (copies / each.name).write_bytes(each.read_bytes())
 

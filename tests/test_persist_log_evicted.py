@@ -13,9 +13,9 @@ import picante
 from picante import DerivedIngredient, InputIngredient
 from picante._core.memos import NO_VALUE, NewMemos, StoredMemos, place_memo
 from picante.persist import Log
-from picante.persist.entries import Entry, changes_of
 from picante.persist.inspect import LogReport, inspect, lines_of
 from picante.persist.journal import JournalWriter, read_journal
+from tests.journals import clear, entries_at, log_at, manual
 from tests.test_persist_random import N_KEYS, Machine, State, make_program
 
 RAN: list[Any] = []
@@ -64,24 +64,10 @@ def path(tmp_path: Path) -> Iterator[Path]:
     RAN.clear()
 
 
-def manual(db: Any, path: Path, **options: Any) -> Log:
-    return Log(db, path, sync=False, interval=None, compact_at=None, **options)
-
-
 async def recovered(path: Path, db: Any) -> Any:
     assert await Log.recover(db, path)
     RAN.clear()
     return db
-
-
-def log_at(path: Path) -> Path:
-    return path.with_name(f"{path.name}.log")
-
-
-def entries_at(path: Path) -> list[Entry]:
-    found = read_journal(log_at(path))
-    assert found is not None
-    return [changes_of(each) for each in found.entries]
 
 
 def without_value(path: Path) -> int:
@@ -496,11 +482,6 @@ async def programs(path: Path, seed: int) -> None:
     await log.close()
 
 
-def empty(folder: Path) -> None:
-    for each in folder.iterdir():
-        each.unlink()
-
-
 async def test_random_programs_within_limits_recover_what_is_right(tmp_path: Path) -> None:
     for seed in range(40):
         await programs(tmp_path / f"{seed}.bin", seed)
@@ -510,4 +491,4 @@ async def test_random_programs_within_limits_recover_what_is_right(tmp_path: Pat
 async def test_many_random_programs_within_limits_recover_what_is_right(tmp_path: Path) -> None:
     for seed in range(100, 5000):
         await programs(tmp_path / f"{seed}.bin", seed)
-        empty(tmp_path)
+        clear(tmp_path)

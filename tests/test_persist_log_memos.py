@@ -14,9 +14,10 @@ import picante
 from picante import DerivedIngredient, InputIngredient
 from picante._core.memos import NewMemos, StoredMemos, place_memo
 from picante.persist import Log, recovery
-from picante.persist.entries import Entry, Replay, changes_of
+from picante.persist.entries import Entry, Replay
 from picante.persist.inspect import LogReport, inspect
 from picante.persist.journal import JournalWriter, read_journal
+from tests.journals import clear, entries_at, log_at, manual
 from tests.logged import WORLD, Config, Database, Page, Style, size, total
 
 
@@ -67,10 +68,6 @@ async def mapped(db: picante.Database, names: tuple[str, ...]) -> int:
 @picante.db(inputs=[Wide], interned=[Word], tracked=[first, is_there, firsts, mapped, summary])
 class Words(picante.Database):
     pass
-
-
-def manual(db: Any, path: Path, **options: Any) -> Log:
-    return Log(db, path, sync=False, interval=None, compact_at=None, **options)
 
 
 async def recovered(path: Path, db: Any) -> Any:
@@ -437,16 +434,6 @@ async def test_place_memo_refuses_what_does_not_fit() -> None:
     assert await total(other) == 5
 
 
-def entries_at(path: Path) -> list[Entry]:
-    found = read_journal(log_at(path))
-    assert found is not None
-    return [changes_of(each) for each in found.entries]
-
-
-def log_at(path: Path) -> Path:
-    return path.with_name(f"{path.name}.log")
-
-
 async def programs(path: Path, seed: int) -> None:
     """Random changes, reads, checkpoints, compactions and recoveries, against what a fresh computation says."""
     chance = random.Random(seed)
@@ -490,11 +477,6 @@ async def programs(path: Path, seed: int) -> None:
     await log.close()
 
 
-def empty(folder: Path) -> None:
-    for each in folder.iterdir():
-        each.unlink()
-
-
 async def check(db: Words, seed: int) -> None:
     expected = tuple(wide.text(db)[:1] for wide in Wide.all(db))
     assert await firsts(db) == expected, seed
@@ -511,7 +493,7 @@ async def test_random_programs_recover_what_is_right(tmp_path: Path) -> None:
 async def test_many_random_programs_recover_what_is_right(tmp_path: Path) -> None:
     for seed in range(100, 3000):
         await programs(tmp_path / f"{seed}.bin", seed)
-        empty(tmp_path)
+        clear(tmp_path)
 
 
 async def test_an_entry_of_memos_that_was_made_up_changes_no_value(path: Path) -> None:
