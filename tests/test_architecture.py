@@ -79,6 +79,7 @@ ORDER = (
     "records",
     "dump",
     "install",
+    "bulk",
     "scan",
     "restore",
     "memos",

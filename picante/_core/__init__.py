@@ -76,6 +76,7 @@ A module may import and ``cimport`` only what stands above it:
 ``records``     how a stored record is written
 ``dump``        what is stored of a database, as records
 ``install``     putting stored outcomes in place, all at once
+``bulk``        the same where nothing is: each node made once, complete
 ``scan``        checking stored records
 ``restore``     bringing them back
 ``memos``       new memos, for the log: reading them out, and putting them in place

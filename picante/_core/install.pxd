@@ -50,7 +50,9 @@ cdef class Part:
     cdef Py_ssize_t first         # the number of its first record
     cdef Py_ssize_t checked       # how many records were checked
     cdef list nodes               # of its records, once they are made; None for one that is left out
-    cdef Py_ssize_t n_hidden      # how many of them the collector does not know
+    cdef Py_ssize_t n_made        # `bulk`: how many of them are made, ...
+    cdef dict made                # ... and all of them by key, once they are
+    cdef list waiting             # `bulk`: the memos, by position, that have no edges yet
     cdef Py_ssize_t n_before      # interned: how many values there were, ...
     cdef Py_ssize_t n_interned    # ... and how many there are with those of the file
     cdef list ids                 # interned: what the ids in the file are here
@@ -102,6 +104,9 @@ cdef object stored_twice(Part part)  # the error for it
 cdef Py_ssize_t spread_left_out(list parts, Place *places) except -1
 cdef dict dict_of(tuple texts, list values)
 
+# A value that was checked, and the flags of a node that has it. Where there is none these stay.
+cdef object loaded_value(Source source, const Place *place, uint32_t *flags)
+
 cdef Part find_part(list parts, Py_ssize_t number)  # in which the record with this number is
 
 # Of a load into a database that has state (in a transition, before it): what it changes, as a list of the node of an
@@ -111,6 +116,14 @@ cdef int tell_changes(object hub, list changes, object revision) except -1
 
 # Whether nothing is there that anybody could have seen, so that the database becomes what was stored at `stored_at`.
 cdef bint is_fresh_database(Store store, uint64_t stored_at) except -1
+
+# At which revision it then is.
+cdef uint64_t first_revision(Store store, list parts, uint64_t stored_at) except? 0xDEAD
+
+# Whether some memo will have to be verified: what depends on it may have to run at this very revision, too.
+cdef bint has_stale(list parts, Place *places) except -1
+
+cdef int draw_edges_of(Part part, Place *places, Py_ssize_t i, uint64_t revision) except -1
 
 # Put all outcomes in place (in a transition), at the revision that the store has then. `is_fresh`: the same, if it is
 # known to be so; or else it is found out.

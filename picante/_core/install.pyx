@@ -67,15 +67,12 @@ cdef int install(
     cdef Node node
     cdef Py_ssize_t i
     cdef uint64_t until, revision
-    cdef bint has_stale = _has_stale(parts, places)
+    cdef bint is_stale = has_stale(parts, places)
     is_fresh = is_fresh or is_fresh_database(store, stored_at)
-    revision = store.present.revision + (0 if is_fresh else 1)
     if is_fresh:
-        revision = max(revision, stored_at)
-        if revision == 0 and _has_memos(parts):
-            revision = 1  # what holds up to the one before could not be said of the first
-    elif has_stale:
-        revision += 1  # nothing is named by the one before yet
+        revision = first_revision(store, parts, stored_at)
+    else:
+        revision = store.present.revision + (2 if is_stale else 1)  # stale: nothing is named by the one before yet
     until = revision - 1 if revision else 0
     if revision > store.present.revision:
         advance(store, revision, trash)
@@ -88,15 +85,16 @@ cdef int install(
             place_inputs(store, source, part, places, is_fresh, revision, until, trash)
     for part in parts:
         if part.ingredient is not None and part.is_derived:
-            place_memos(store, source, part, places, is_fresh, has_stale, revision, until, trash)
+            place_memos(store, source, part, places, is_fresh, is_stale, revision, until, trash)
     for part in parts:
         if part.ingredient is not None and part.is_derived:
-            draw_edges(part, places, revision)
+            for i in range(part.n_records):
+                draw_edges_of(part, places, i, revision)
     for part in parts:
         if part.ingredient is not None and not part.is_interned:
             hide_nodes(part.ingredient.table)
     for part in parts:
-        if part.ingredient is not None and part.is_derived and has_stale:  # or else nothing is marked
+        if part.ingredient is not None and part.is_derived and is_stale:  # or else nothing is marked
             for i in range(part.n_records):
                 node = <Node> PyList_GET_ITEM(part.nodes, i)
                 if node is not None and node.flags & MARKED and node.n_dependents:
@@ -106,8 +104,14 @@ cdef int install(
     return make_room(store, None, trash)
 
 
-cdef bint _has_stale(list parts, Place *places) except -1:
-    """Whether some memo will have to be verified: what depends on it may have to run at this very revision, too."""
+cdef uint64_t first_revision(Store store, list parts, uint64_t stored_at) except? 0xDEAD:
+    cdef uint64_t revision = max(store.present.revision, stored_at)
+    if revision == 0 and _has_memos(parts):
+        revision = 1  # what holds up to the one before could not be said of the first
+    return revision
+
+
+cdef bint has_stale(list parts, Place *places) except -1:
     cdef Part part
     cdef Place *place
     cdef Py_ssize_t i
@@ -350,8 +354,7 @@ cdef inline bint _is_new(Node node) noexcept:
     )
 
 
-cdef inline object loaded_value(Source source, const Place *place, uint32_t *flags):
-    """The value of a record that was checked, and the flags of a node that has it. Where there is none these stay."""
+cdef object loaded_value(Source source, const Place *place, uint32_t *flags):
     cdef Py_ssize_t start = place.start + place.value, end = place.start + place.size
     if start == end:
         return None
@@ -445,30 +448,26 @@ cdef int place_memos(
     return 0
 
 
-cdef int draw_edges(Part part, Place *places, uint64_t revision) except -1:
-    cdef Py_ssize_t i
+cdef int draw_edges_of(Part part, Place *places, Py_ssize_t i, uint64_t revision) except -1:
     cdef uint32_t k
     cdef Edge *edge
-    cdef Place *place
-    cdef Node node, dep
+    cdef Place *place = &places[part.first + i]
+    cdef Node node = <Node> PyList_GET_ITEM(part.nodes, i), dep
     cdef Table table
-    for i in range(part.n_records):
-        node = <Node> PyList_GET_ITEM(part.nodes, i)
-        place = &places[part.first + i]
-        if node is None or place.is_left_out:
-            continue
-        for k in range(place.n_edges):
-            reserve_dependent(<Node> place.edges[k].dep)
-        replace_edges(node, place.edges, place.n_edges)
-        place.edges = NULL  # they are the node's now
-        for k in range(place.n_edges):
-            edge = &node.edges[k]
-            dep = <Node> edge.dep
-            table = <Table> dep.table
-            if table.members is None and not table.derived:
-                dep.flags = VALUE  # the record of an interned value
-            edge.seen = dep.changed_at if edge.seen else NO_OUTCOME
-        if place.has_stale and not node.flags & MARKED:
-            node.flags |= MARKED
-            node.verified_at = revision - 1
+    if node is None or place.is_left_out:
+        return 0
+    for k in range(place.n_edges):
+        reserve_dependent(<Node> place.edges[k].dep)
+    replace_edges(node, place.edges, place.n_edges)
+    place.edges = NULL  # they are the node's now
+    for k in range(place.n_edges):
+        edge = &node.edges[k]
+        dep = <Node> edge.dep
+        table = <Table> dep.table
+        if table.members is None and not table.derived:
+            dep.flags = VALUE  # the record of an interned value
+        edge.seen = dep.changed_at if edge.seen else NO_OUTCOME
+    if place.has_stale and not node.flags & MARKED:
+        node.flags |= MARKED
+        node.verified_at = revision - 1
     return 0

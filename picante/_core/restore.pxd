@@ -30,6 +30,7 @@ cdef class Restore:
     cdef list kept                # what is read besides records: it must not go before it is linked
     cdef bint was_fresh           # nothing was in the database when keys and nodes began to be made ...
     cdef bint ran_code            # ... and code of a user may have run since, and changed that
+    cdef bint is_complete         # `bulk` has made everything
     cdef list unknown_handles     # kinds of handles whose values are not loaded
     cdef readonly list left_out   # (what, why): records that name what this process does not know; the first few
     cdef readonly Py_ssize_t n_left_out
@@ -39,10 +40,10 @@ cdef class Restore:
 
     cdef int undo(self) except -1
     cdef int make_all(self) except -1
+    cdef bint make_at_once(self) except -1
     cdef int intern_all(self) except -1
     cdef object intern_part(self, Part part, dict new_ids)
     cdef int make_nodes(self, Part part) except -1
-    cdef bint make_new_nodes(self, Part part) except -1
     cdef object read_key(self, Part part, const Place *place)
     cdef Node make_node(self, Part part, Place *place, bint lacks_ids, bint *is_new)
     cdef object key_of_first(self, Part part, const Front *front, Py_ssize_t value)

@@ -15,6 +15,7 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.ref cimport PyObject
 from libc.string cimport memset
 
+from picante._core.bulk cimport forget_complete, install_complete, make_complete
 from picante._core.change cimport PRESENCE
 from picante._core.check cimport new_checker
 from picante._core.errors import DecodeError, EncodeError, ForeignDatabaseError
@@ -22,8 +23,8 @@ from picante._core.events import RevisionSet
 from picante._core.ingredient cimport Ingredient
 from picante._core.input cimport InputIngredient
 from picante._core.install cimport (
-    Front, Part, Place, dict_of, drop_doubles, find_changes, find_part, install, is_fresh_database,
-    new_node, outside_part, read_front, refuse_doubles, spread_left_out, stored_twice, tell_changes,
+    Front, Part, Place, drop_doubles, find_changes, find_part, install, is_fresh_database,
+    new_node, outside_part, read_front, refuse_doubles, spread_left_out, tell_changes,
 )
 from picante._core.interned cimport InternedIngredient
 from picante._core.key import Revision
@@ -166,6 +167,7 @@ cdef class Restore:
         (<Runtime> self.runtime).check_writable()
         # The collector would go over a growing number of new objects again and again, and none of them is garbage.
         cdef bint collecting = begin_transition()
+        self.origin = new_origin(self.source)
         try:
             try:
                 self.make_all()
@@ -176,19 +178,21 @@ cdef class Restore:
             collecting = begin_transition() or collecting
             if (<Runtime> self.runtime).has_event_receivers():
                 changes = find_changes(self.store, self.parts, self.places, self.revision)
-            self.origin = new_origin(self.source)
             self.store.sources = [each for each in self.store.sources if (<Source> each).origin != NULL]
             self.store.sources.append(self.source)
-            install(
-                self.store, self.source, self.parts, self.places, self.revision, self.was_fresh and not self.ran_code,
-                trash,
-            )
+            if self.is_complete:
+                install_complete(self.store, self.parts, self.places, self.revision, trash)
+            else:
+                install(
+                    self.store, self.source, self.parts, self.places, self.revision,
+                    self.was_fresh and not self.ran_code, trash,
+                )
             if (<Runtime> self.runtime).recorders:
                 record_load((<Runtime> self.runtime).recorders, self.store.present.revision)
         finally:
             end_transition(collecting)
         for part in self.parts:
-            part.nodes = None  # they are in their tables: the collector need not go over them once more
+            part.nodes = part.made = None  # they are in their tables: the collector need not go over them once more
         revision = Revision(self.store.present.revision)
         del trash
         sweep(self.store)
@@ -220,6 +224,8 @@ cdef class Restore:
                 part.ingredient.adopt(self.store)
         self.was_fresh = is_fresh_database(self.store, self.revision)
         self.intern_all()
+        if self.make_at_once():
+            return 0
         for part in self.parts:
             if part.ingredient is not None and not part.is_interned:
                 self.make_nodes(part)
@@ -229,6 +235,24 @@ cdef class Restore:
         if self.n_left_out:
             self.n_left_out += spread_left_out(self.parts, self.places)
         return 0
+
+    cdef bint make_at_once(self) except -1:
+        """The same in one go for a database in which nothing is, if it can be done so; if not, nothing has happened."""
+        cdef Part part
+        cdef Py_ssize_t i
+        if self.n_left_out or self.unknown_handles or not is_fresh_database(self.store, self.revision):
+            return False
+        if not make_complete(self.store, self.source, self.parts, self.places, self.revision):
+            return False
+        try:
+            for part in self.parts:
+                for i in part.waiting or ():
+                    self.find_deps_of(part, i)
+        except BaseException:
+            forget_complete(self.parts, self.places)
+            raise
+        self.is_complete = not self.n_left_out  # it may have turned out that something must be, after all
+        return self.is_complete or forget_complete(self.parts, self.places)
 
     # -- interned values
 
@@ -290,8 +314,6 @@ cdef class Restore:
             [(<Part> each).lacks_some for each in self.parts if (<Part> each).is_interned]
         )
         part.nodes = []
-        if not lacks_ids and self.make_new_nodes(part):
-            return 0
         for i in range(part.n_records):
             place = &self.places[part.first + i]
             node = None
@@ -300,36 +322,6 @@ cdef class Restore:
                 all_new = all_new and is_new
             part.nodes.append(node)
         return 0 if all_new else refuse_doubles(part)
-
-    cdef bint make_new_nodes(self, Part part) except -1:
-        """The same at once, for a table that is empty, if all keys are texts; if not, nothing has happened."""
-        cdef Table table = part.ingredient.table
-        cdef Py_ssize_t i
-        cdef Place *place
-        cdef Node node = None
-        cdef list keys = [], nodes = []
-        if len(table.plain) or len(table.encoded) or not part.n_records:
-            return False
-        for i in range(part.n_records):
-            place = &self.places[part.first + i]
-            if place.is_left_out:
-                return False
-            key = self.read_key(part, place)
-            if type(key) is not str:
-                return False
-            node = new_node(table, key)
-            node.flags = ABSENT if part.is_input else 0
-            keys.append(key)
-            nodes.append(node)
-        made = dict_of(tuple(keys), nodes)
-        if len(made) < part.n_records:
-            raise stored_twice(part)
-        table.plain = made
-        table.n_tracked = part.n_records - 1
-        count_tracked(node, 1)
-        table.newest = <PyObject *> node
-        part.nodes = nodes
-        return True
 
     cdef object read_key(self, Part part, const Place *place):
         """The key of a record, or NO_SCALAR if that is no number and no short text."""

@@ -47,7 +47,7 @@ cdef int scan_record(
         read_revision(&span, revision)
         if part.is_derived:
             place.is_old = read_revision(&span, revision) < revision
-            check_deps(&span, parts, n_records)
+            check_deps(&span, parts, n_records, place)
         value = span.at
         place.value = <uint32_t> (value - place.start)
         check_stored(checker, key, key_end)
@@ -106,7 +106,7 @@ cdef int check_fields(Checker checker, Part part, Py_ssize_t start, Py_ssize_t e
     return 0
 
 
-cdef int check_deps(Span *span, list parts, Py_ssize_t n_records) except -1:
+cdef int check_deps(Span *span, list parts, Py_ssize_t n_records, Place *place) except -1:
     cdef Head head
     cdef Py_ssize_t n_deps, n_of
     cdef int64_t number
@@ -120,6 +120,7 @@ cdef int check_deps(Span *span, list parts, Py_ssize_t n_records) except -1:
         if next_number(span, &small):
             if small >> 1 >= <uint64_t> n_records:
                 raise damaged(span.at, "a dependency names a record that is not there")
+            place.has_stale |= small & 1
             continue
         next_head(span, &head)
         has_group = head.form == IS_TUPLE and head.size == 3
@@ -129,6 +130,7 @@ cdef int check_deps(Span *span, list parts, Py_ssize_t n_records) except -1:
         if head.form != IS_SMALL or head.number < 0:
             raise damaged(span.at, "a dependency names no record")
         number = head.number >> 1
+        place.has_stale |= head.number & 1
         n_of = n_records
         is_list = False
         if is_part:
