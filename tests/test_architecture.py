@@ -78,6 +78,7 @@ ORDER = (
     "record",
     "records",
     "dump",
+    "entry",
     "install",
     "bulk",
     "scan",

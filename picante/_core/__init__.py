@@ -75,6 +75,7 @@ A module may import and ``cimport`` only what stands above it:
 ``record``      the getters of records: ``file.content(db)``
 ``records``     how a stored record is written
 ``dump``        what is stored of a database, as records
+``entry``       entries of a log
 ``install``     putting stored outcomes in place, all at once
 ``bulk``        the same where nothing is: each node made once, complete
 ``scan``        checking stored records

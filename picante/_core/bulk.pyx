@@ -10,7 +10,7 @@ numbers. Memos that have read something else than whole records that stand befor
 their edges later (`Part.waiting`).
 """
 
-from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE, PyList_New, PyList_SET_ITEM
+from cpython.list cimport PyList_GET_ITEM, PyList_New, PyList_SET_ITEM
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
@@ -23,8 +23,8 @@ from picante._core.install cimport (
     Front, dict_of, draw_edges_of, find_part, first_revision, has_stale, loaded_value, read_front, stored_twice,
 )
 from picante._core.node cimport (
-    ABSENT, EVICTED, LOADED, MARKED, NOWHERE, PART, UNLINKED, VALUE, Edge, Node, Table, hide_nodes, new_note, replace_edges,
-    reserve_dependent,
+    ABSENT, EVICTED, LOADED, MARKED, NOWHERE, PART, UNLINKED, VALUE, Edge, Node, Table, hide_nodes, new_note,
+    replace_edges, reserve_dependent,
 )
 from picante._core.store cimport admit, advance, mark_from
 from picante._core.stored cimport is_text, read_plain

@@ -35,6 +35,7 @@ import msgpack  # type: ignore[import-untyped]  # ships no types
 
 from picante._core.batch import Batch
 from picante._core.derived import DerivedIngredient
+from picante._core.entry import ChangePacker
 from picante._core.errors import DecodeError, EncodeError
 from picante._core.ids import InternId
 from picante._core.ingredient import Ingredient
@@ -106,15 +107,35 @@ class Encoder:
         self.db = db
         self.by_kind: dict[int, Ingredient] = {}
         self.interned: dict[int, InternedIngredient[Any]] = {}
+        self._heads: dict[int, bytes] = {}  # what entries say of an ingredient, packed
         self._packer = msgpack.Packer()  # to make one takes longer than to fill it
         self.update(ingredients)
 
     def update(self, ingredients: Iterable[Ingredient]) -> None:
         """Look again what there is: to an open database ingredients may have come."""
         for each in ingredients:
+            if self.by_kind.get(each.kind) is each:
+                continue
             self.by_kind[each.kind] = each
+            info = (int(each.kind), each.name, fields_of(each))
+            self._heads[each.kind] = msgpack.packb(info)
             if isinstance(each, InternedIngredient):
                 self.interned[each.handle_kind] = each
+
+    def encode_all(
+        self, taken: Iterable[tuple[int, list[Change]]], problems: list[Problem]
+    ) -> list[bytes]:
+        """The entries of some revisions, those that need one; `problems` gets what of them cannot be stored."""
+        packer = ChangePacker(self._heads)
+        entries = []
+        for revision, changes in taken:
+            entry = packer.pack(revision, changes)
+            if entry is None:  # it takes more than most
+                entry, found = self.encode(revision, changes)
+                problems += found
+            if entry is not None:
+                entries.append(entry)
+        return entries
 
     def encode(
         self, revision: int, changes: Iterable[Change]

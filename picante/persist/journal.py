@@ -19,10 +19,11 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import NamedTuple, Self
 
+from picante._core.entry import frame_entries
 from picante._core.errors import CacheCorruptError, PersistenceError
 from picante.persist.files import (
     Path,
@@ -52,7 +53,6 @@ MAGIC = b"picantej"
 FORMAT_VERSION = 1
 ID_SIZE = 16
 HEADER_SIZE = 32
-MAX_PAYLOAD = 2**32 - 1
 
 _HEADER = struct.Struct("<8sI16s")
 _U32 = struct.Struct("<I")
@@ -288,16 +288,18 @@ class JournalWriter:
             PersistenceError: entries were to be written, and the system refused it.
             ValueError: the payload is empty, or has 4 GiB or more.
         """
-        self._check()
-        length = len(payload)
-        if not 0 < length <= MAX_PAYLOAD:
-            raise ValueError(
-                f"An entry has at least one byte and less than 4 GiB, not {length} bytes."
-            )
-        checksum = _checksum(self._checksum, payload)
-        entry = _FRAME.pack(length, checksum) + payload
-        self._pending += entry  # no call from here on, where a signal could come in between
+        self.extend([bytes(payload)])
+        self.write_much()
+
+    def extend(self, payloads: Iterable[bytes]) -> None:
+        """Add all of these entries or, if it raises, none; nothing is written yet."""
+        self.check()
+        framed, checksum = frame_entries(payloads, self._checksum)
+        self._pending += framed  # no call from here on, where a signal could come in between
         self._checksum = checksum
+
+    def write_much(self) -> None:
+        """Write all entries if they are many; if it raises, they are kept for the next `flush`."""
         if len(self._pending) >= _WRITE_AT:
             with system_errors(self.path, "written", "log"):
                 self._write()
@@ -310,7 +312,7 @@ class JournalWriter:
                 written before, and the next `flush` tries again. If that could not be ensured, nothing more can be
                 written: every further call raises.
         """
-        self._check()
+        self.check()
         with system_errors(self.path, "written", "log"):
             self._write()
             self._to_disk()
@@ -369,7 +371,8 @@ class JournalWriter:
             raise
         self._is_dirty = False
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise if it takes no entries: it is closed, or what was written may be damaged."""
         if self._fd < 0:
             raise ValueError("The journal is closed.")
         if self._broken is not None:

@@ -29,8 +29,10 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
+from itertools import islice
+from math import inf
 from types import TracebackType
-from typing import Any, Self, TypedDict, Unpack
+from typing import Any, Self, Unpack
 
 from picante._core.errors import CacheCorruptError, PersistenceError
 from picante._core.ingredient import Ingredient
@@ -43,6 +45,7 @@ from picante.persist.journal import ID_SIZE
 from picante.persist.logfiles import (
     Guard,
     LogFile,
+    extend_all,
     id_at,
     in_thread,
     log_of,
@@ -50,8 +53,9 @@ from picante.persist.logfiles import (
     real_name,
     refuse_other_files,
     settle,
+    write_much,
 )
-from picante.persist.options import CacheLoadOptions, CacheSaveOptions, Slices
+from picante.persist.options import CacheLoadOptions, CacheSaveOptions, LogSettings, Slices
 from picante.persist.recovery import Recovered, known_memos, recover, recovered, warn
 from picante.persist.save import save_file
 
@@ -59,18 +63,8 @@ __all__ = ["Log"]
 
 logger = logging.getLogger("picante.persist")
 
-BATCH = 64  # memos between two looks at the clock
+BATCH = 64  # memos, or revisions, between two looks at the clock
 MEMOS_PER_ENTRY = 256
-
-
-class LogSettings(TypedDict, total=False):
-    """What `Log` and `Log.open` take by name, as the class says."""
-
-    sync: bool
-    interval: float | None
-    checkpoint_memos: float | None
-    compact_at: int | None
-    options: CacheSaveOptions | None
 
 
 class Log:
@@ -311,8 +305,7 @@ class Log:
                 self._taken += self._recorder.take()
                 problems: list[Problem] = []
                 while self._taken and self._taken[0][0] <= memos.revision:
-                    self._append_one(*self._taken[0], problems)
-                    self._taken.popleft()
+                    self._append_some(problems, memos.revision)
                 if not self._check().is_broken:
                     await self._append_memos(current, memos)
             finally:
@@ -367,27 +360,31 @@ class Log:
         slices = Slices()
         try:
             while self._taken:
-                self._append_one(*self._taken[0], problems)
-                self._taken.popleft()  # only now: what could not be written is not lost
+                self._append_some(problems)
                 if slices.is_over():
                     await asyncio.sleep(0)
         finally:
             if problems:
                 warn("The log of %s lacks some inputs, which cannot be stored", self.path, problems)
 
-    def _append_one(
-        self, revision: int, changes: list[Change] | None, problems: list[Problem]
-    ) -> None:
+    def _append_some(self, problems: list[Problem], latest: float = inf) -> None:
+        """Hand the first revisions that were taken to the files, up to the latest one."""
         targets = [each for each in (self._current, self._next) if each is not None]
-        if changes is None:  # a cache was loaded
+        some: list[tuple[int, list[Change]]] = []
+        for revision, changes in islice(self._taken, BATCH):
+            if changes is None or revision > latest:
+                break
+            some.append((revision, changes))
+        if not some:  # a cache was loaded
             for target in targets:
                 target.is_broken = True
+            self._taken.popleft()
             return
-        payload, found = self._encoder.encode(revision, changes)
-        problems += found
-        if payload is not None:
-            for target in targets:
-                target.append(payload)
+        entries = self._encoder.encode_all(some, problems)
+        extend_all(targets, entries)
+        for _ in some:
+            self._taken.popleft()  # only now: what no file has taken is not lost
+        write_much(targets)
 
     async def _compact(self) -> None:
         id = secrets.token_bytes(ID_SIZE)

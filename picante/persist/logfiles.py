@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self, TypeVar
@@ -286,3 +286,19 @@ class LogFile:
         """Let go of the file, whatever becomes of it."""
         with suppress(PersistenceError):
             self.journal.close()
+
+
+def extend_all(targets: Iterable[LogFile], payloads: list[bytes]) -> None:
+    """Add entries to all logs, or to none: entries that stand there twice would be states that never were."""
+    journals = [each.journal for each in targets if not each.is_broken]
+    for journal in journals:
+        journal.check()
+    for journal in journals:
+        journal.extend(payloads)
+
+
+def write_much(targets: Iterable[LogFile]) -> None:
+    """Write what has come together, before it is too much."""
+    for each in targets:
+        if not each.is_broken:
+            each.journal.write_much()

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypedDict
 
 __all__ = ["CacheLoadOptions", "CacheSaveOptions", "OnCorruptCache", "Progress"]
 
@@ -65,6 +66,16 @@ class CacheLoadOptions:
         _limit("max_bytes", self.max_bytes)
         if not isinstance(self.on_corrupt, OnCorruptCache):
             raise TypeError(f"on_corrupt is an OnCorruptCache, not {self.on_corrupt!r}.")
+
+
+class LogSettings(TypedDict, total=False):
+    """What `Log` and `Log.open` take by name, as the class says."""
+
+    sync: bool
+    interval: float | None
+    checkpoint_memos: float | None
+    compact_at: int | None
+    options: CacheSaveOptions | None
 
 
 class Slices:
