@@ -48,8 +48,20 @@ def test_both_ways_make_the_same_entry(revision: int, changes: list[Any]) -> Non
     made = encoder()
     general, problems = made.encode(revision, changes)
     found: list[Problem] = []
-    assert made.encode_all([(revision, changes)], found) == ([] if general is None else [general])
+    entries = [] if general is None else [general]
+    assert made.encode_all([(revision, changes)], revision, found) == (1, entries)
     assert found == problems
+
+
+def test_revisions_are_packed_in_order_up_to_the_latest_or_to_a_load() -> None:
+    made = encoder()
+    taken: list[Any] = [(each, [(SET, INPUT, "key", each)]) for each in range(1, 6)]
+    taken[2] = (3, [(SET, UNKNOWN, "key", 3)])  # which needs no entry
+    expected = [made.encode(*each)[0] for each in taken]
+    assert made.encode_all(taken, 4, []) == (4, [expected[0], expected[1], expected[3]])
+    taken[3] = (4, None)
+    assert made.encode_all(taken, 9, []) == (3, expected[:2])
+    assert made.encode_all(taken[3:], 9, []) == (0, [])
 
 
 def test_what_most_entries_are_like_takes_no_detour() -> None:
@@ -60,20 +72,26 @@ def test_what_most_entries_are_like_takes_no_detour() -> None:
         [(SET, INPUT, "key", 1), (REMOVED, INPUT, "other", None), (INVALIDATED, QUERY, 1, None)],
         [(SET, MANY, f"key {i}", "v" * 300) for i in range(300)],
     ):
-        entry = packer.pack(7, changes)
+        (entry,) = packer.pack_all([(7, changes)])
         assert entry is not None
         assert entry == made.encode(7, changes)[0]
         assert changes_of(entry).revision == 7
 
 
 def test_what_takes_more_is_left_to_the_general_way() -> None:
-    packer = ChangePacker(encoder()._heads)
-    assert packer.pack(7, []) is None
-    assert packer.pack(7, [(SET, UNKNOWN, "key", 1)]) is None
-    assert packer.pack(7, [(SET, INPUT, "key", object())]) is None  # it says what is wrong
-    assert packer.pack(7, [(SET, INPUT, "key", b"\xd7\x07")]) is None  # it may be a handle
-    assert packer.pack(7, [(SET, MANY + i, "key", 1) for i in range(16)]) is None
-    assert packer.pack(7, [(SET, INPUT, "key", 1)]) is not None  # nothing of all that is left
+    same = 10**6  # two objects for one kind
+    packer = ChangePacker({**encoder()._heads, same: b"\x93\x01\xa0\x90"})
+    others: list[list[Any]] = [
+        [],
+        [(SET, UNKNOWN, "key", 1)],
+        [(SET, INPUT, "key", object())],  # it says what is wrong
+        [(SET, INPUT, "key", b"\xd7\x07")],  # it may be a handle
+        [(SET, MANY + i, "key", 1) for i in range(16)],
+        [(SET, same, "key", 1), (SET, int("1000000"), "key", 1)],
+    ]
+    for changes in others:
+        assert packer.pack_all([(7, changes)]) == [None]
+    assert None not in packer.pack_all([(7, [(SET, INPUT, "key", 1)])])  # nothing of them is left
 
 
 @pytest.mark.parametrize("sizes", [range(1, 40), [1, 1 << 16, 3]])

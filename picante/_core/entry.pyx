@@ -6,8 +6,9 @@ so what most of these are like is packed here without a detour; what is not like
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
-from libc.stdint cimport uint32_t, uint64_t
+from cpython.list cimport PyList_GET_SIZE
+from cpython.ref cimport PyObject
+from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
 from libc.string cimport memchr, memcpy
 
 from picante._core.buffer cimport Buffer, end_bytes, put, put_bytes, put_head, put_unsigned
@@ -19,7 +20,6 @@ __all__ = ["ChangePacker", "frame_entries"]
 
 cdef enum:
     FRAME_SIZE = 8
-    MOST_KINDS = 15  # in one entry, so that the head of their array is one byte
 
 
 @cython.final
@@ -38,26 +38,35 @@ cdef class ChangePacker:
         self.out = Buffer()
         self.changes = Buffer()
 
-    def pack(self, uint64_t revision, list changes not None):
-        """The entry of a revision; None where that takes more: handles, values that cannot be stored, ingredients
-        that are not saved."""
+    def pack_all(self, list taken not None, uint64_t latest=UINT64_MAX):
+        """The entries of some revisions, as a recorder gives them, up to the `latest` one, or to a load.
+
+        Of a revision that takes more it is None: handles, values that cannot be stored, ingredients that are not saved.
+        """
+        cdef list entries = []
+        cdef uint64_t revision
+        for each in taken:
+            revision, changes = <tuple?> each
+            if changes is None or revision > latest:
+                break
+            entries.append(self.pack(revision, changes))
+        return entries
+
+    cdef object pack(self, uint64_t revision, list changes):
         cdef Buffer out = self.out
-        cdef Py_ssize_t n_changes = PyList_GET_SIZE(changes)
+        cdef Py_ssize_t n_changes = PyList_GET_SIZE(changes), i
         self.changes.reset()
-        if n_changes == 0:
-            return None
         try:
-            kinds = self.pack_changes(changes)
+            if n_changes == 0 or not self.pack_changes(changes) or has_handles(self.changes):
+                return None
         except EncodeError:
-            return None
-        if kinds is None or has_handles(self.changes):
             return None
         out.reset()
         put(out, 0x94, 0, 0)
         put_unsigned(out, revision)
-        put(out, <unsigned char> (0x90 | len(kinds)), 0, 0)
-        for kind in kinds:
-            head = <bytes?> self.heads[kind]
+        put(out, <unsigned char> (0x90 | self.n_kinds), 0, 0)
+        for i in range(self.n_kinds):
+            head = <bytes?> self.heads[<object> self.kinds[i]]
             put_bytes(out, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head))
         put(out, 0x90, 0, 0)
         if n_changes < 16:
@@ -67,22 +76,21 @@ cdef class ChangePacker:
         put_bytes(out, self.changes.data, self.changes.size)
         return PyBytes_FromStringAndSize(<char *> out.data, out.size)
 
-    cdef list pack_changes(self, list changes):
-        """Pack them all; the kinds of their ingredients, in the order in which they occur first."""
+    cdef bint pack_changes(self, list changes) except -1:
+        """Pack them all, and note the kinds of their ingredients in the order in which they occur first."""
         cdef Buffer out = self.changes
-        cdef list kinds = []
         cdef Py_ssize_t start, position
-        for what, kind, key, value in changes:
+        self.n_kinds = 0
+        for each in changes:
+            what, kind, key, value = <tuple?> each
             position = 0
-            while position < PyList_GET_SIZE(kinds):
-                known = <object> PyList_GET_ITEM(kinds, position)
-                if known is kind or known == kind:
-                    break
+            while position < self.n_kinds and self.kinds[position] != <PyObject *> kind:
                 position += 1
-            if position == PyList_GET_SIZE(kinds):
-                if position == MOST_KINDS or kind not in self.heads:
-                    return None
-                kinds.append(kind)
+            if position == self.n_kinds:
+                if position == MOST_KINDS or not self.is_new(kind):
+                    return False
+                self.kinds[position] = <PyObject *> kind  # `changes` holds on to it
+                self.n_kinds += 1
             put(out, 0x94, 0, 0)
             put_unsigned(out, what)
             put_unsigned(out, position)
@@ -93,7 +101,15 @@ cdef class ChangePacker:
             if what == SET:
                 self.packer.pack_into(out, value)
             end_bytes(out, start)
-        return kinds
+        return True
+
+    cdef bint is_new(self, object kind) except -1:
+        """Whether it is the kind of an ingredient, and no other object for one that occurred already."""
+        cdef Py_ssize_t i
+        for i in range(self.n_kinds):
+            if <object> self.kinds[i] == kind:
+                return False
+        return kind in self.heads
 
 
 cdef inline Py_ssize_t begin_bytes(Buffer out) except -1:

@@ -123,19 +123,22 @@ class Encoder:
                 self.interned[each.handle_kind] = each
 
     def encode_all(
-        self, taken: Iterable[tuple[int, list[Change]]], problems: list[Problem]
-    ) -> list[bytes]:
-        """The entries of some revisions, those that need one; `problems` gets what of them cannot be stored."""
-        packer = ChangePacker(self._heads)
-        entries = []
-        for revision, changes in taken:
-            entry = packer.pack(revision, changes)
+        self, taken: list[tuple[int, list[Change] | None]], latest: int, problems: list[Problem]
+    ) -> tuple[int, list[bytes]]:
+        """The entries of some revisions, as a recorder gives them, up to the `latest` one, or to a load; and how many
+        revisions these are: some need no entry. `problems` gets what of them cannot be stored."""
+        packed = ChangePacker(self._heads).pack_all(taken, latest)
+        entries = [each for each in packed if each is not None]
+        if len(entries) == len(packed):
+            return len(packed), entries
+        entries.clear()
+        for entry, (revision, changes) in zip(packed, taken, strict=False):
             if entry is None:  # it takes more than most
-                entry, found = self.encode(revision, changes)
+                entry, found = self.encode(revision, changes or ())
                 problems += found
             if entry is not None:
                 entries.append(entry)
-        return entries
+        return len(packed), entries
 
     def encode(
         self, revision: int, changes: Iterable[Change]

@@ -30,7 +30,6 @@ from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
 from itertools import islice
-from math import inf
 from types import TracebackType
 from typing import Any, Self, Unpack
 
@@ -65,6 +64,7 @@ logger = logging.getLogger("picante.persist")
 
 BATCH = 64  # memos, or revisions, between two looks at the clock
 MEMOS_PER_ENTRY = 256
+LATEST = (1 << 64) - 1  # of all revisions
 
 
 class Log:
@@ -367,22 +367,18 @@ class Log:
             if problems:
                 warn("The log of %s lacks some inputs, which cannot be stored", self.path, problems)
 
-    def _append_some(self, problems: list[Problem], latest: float = inf) -> None:
+    def _append_some(self, problems: list[Problem], latest: int = LATEST) -> None:
         """Hand the first revisions that were taken to the files, up to the latest one."""
         targets = [each for each in (self._current, self._next) if each is not None]
-        some: list[tuple[int, list[Change]]] = []
-        for revision, changes in islice(self._taken, BATCH):
-            if changes is None or revision > latest:
-                break
-            some.append((revision, changes))
-        if not some:  # a cache was loaded
+        some = list(islice(self._taken, BATCH))
+        n, entries = self._encoder.encode_all(some, latest, problems)
+        if n == 0:  # a cache was loaded
             for target in targets:
                 target.is_broken = True
             self._taken.popleft()
             return
-        entries = self._encoder.encode_all(some, problems)
         extend_all(targets, entries)
-        for _ in some:
+        for _ in range(n):
             self._taken.popleft()  # only now: what no file has taken is not lost
         write_much(targets)
 
