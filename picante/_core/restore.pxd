@@ -41,6 +41,7 @@ cdef class Restore:
     cdef int undo(self) except -1
     cdef int make_all(self) except -1
     cdef bint make_at_once(self) except -1
+    cdef int find_waiting_deps(self) except -1
     cdef int intern_all(self) except -1
     cdef object intern_part(self, Part part, dict new_ids)
     cdef int make_nodes(self, Part part) except -1

@@ -238,21 +238,29 @@ cdef class Restore:
 
     cdef bint make_at_once(self) except -1:
         """The same in one go for a database in which nothing is, if it can be done so; if not, nothing has happened."""
+        # Interning may have run the user's code, and another thread may have let the collector in since. From here on
+        # nobody runs anything before all is in place.
+        cdef bint collecting = begin_transition()
+        try:
+            if self.n_left_out or self.unknown_handles or not is_fresh_database(self.store, self.revision):
+                return False
+            if make_complete(self.store, self.source, self.parts, self.places, self.revision):
+                self.find_waiting_deps()
+            return self.is_complete
+        finally:
+            end_transition(collecting)
+
+    cdef int find_waiting_deps(self) except -1:
         cdef Part part
-        cdef Py_ssize_t i
-        if self.n_left_out or self.unknown_handles or not is_fresh_database(self.store, self.revision):
-            return False
-        if not make_complete(self.store, self.source, self.parts, self.places, self.revision):
-            return False
         try:
             for part in self.parts:
                 for i in part.waiting or ():
                     self.find_deps_of(part, i)
-        except BaseException:
-            forget_complete(self.parts, self.places)
-            raise
-        self.is_complete = not self.n_left_out  # it may have turned out that something must be, after all
-        return self.is_complete or forget_complete(self.parts, self.places)
+            self.is_complete = not self.n_left_out  # it may have turned out that something must be, after all
+        finally:
+            if not self.is_complete:
+                forget_complete(self.parts, self.places)
+        return 0
 
     # -- interned values
 
