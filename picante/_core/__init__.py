@@ -47,6 +47,7 @@ A module may import and ``cimport`` only what stands above it:
 ``packed``      loaded values that are not decoded yet
 ``evict``       bounded memory: which memos go, and what is left of them
 ``frame``       the running query: what it has read, whom it waits for, cycles
+``frames``      frames that are used again, and the contexts in which they travel
 ``change``      how a change of an input takes effect
 ``recorder``    committed changes, for who must see every one of them
 ``graph``       the graph as it is looked at from outside
@@ -64,9 +65,10 @@ A module may import and ``cimport`` only what stands above it:
 ``commit``      the end of a computation: early cutoff, the place of its outcome
 ``adopt``       an earlier result whose dependencies are as they were then
 ``hop``         tasks in which the work of a driver goes on
+``steps``       the steps of a query, each within its own context
 ``inflight``    who computes what: for leaders and followers outside of the engine
 ``execute``     running user code: steps, waiting, cancellation
-``drivers``     drivers that are used again
+``drivers``     drivers as the interpreter sees them, and that are used again
 ``map``         many keys of one query at once
 ``fetch``       the awaitable that a call of a query returns: the hit path
 ``derived``     memoized queries

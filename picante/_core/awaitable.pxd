@@ -61,6 +61,25 @@ cdef extern from *:
         return before;
     }
 
+    /* Hand on the status of a call of which nobody has looked yet whether it has raised an exception. */
+    #define picante_check(status) (status)
+
+    /* What needs no look at the methods of its type. */
+    static inline int picante_is_coroutine(PyObject *value) {
+        return PyCoro_CheckExact(value);
+    }
+
+    static inline int picante_is_awaitable(PyObject *value) {
+        PyAsyncMethods *methods = Py_TYPE(value)->tp_as_async;
+        return PyCoro_CheckExact(value) || (methods != NULL && methods->am_await != NULL);
+    }
+
+    /* Whether `value` can be consumed only once: no value to keep and hand out again. */
+    static inline int picante_is_one_shot(PyObject *value) {
+        return (Py_TYPE(value)->tp_iternext != NULL && PyIter_Check(value)) || PyCoro_CheckExact(value)
+            || PyAsyncGen_CheckExact(value);
+    }
+
     /* The first reference to memory that was an object of the same type before. */
     static inline void picante_revive(PyObject *object) {
     #if defined(Py_REF_DEBUG) || defined(Py_TRACE_REFS)
@@ -138,6 +157,10 @@ cdef extern from *:
 
     #endif
     """
+    bint is_awaitable "picante_is_awaitable"(object value) noexcept
+    bint is_one_shot "picante_is_one_shot"(object value) noexcept
+    int picante_check(int status) except -1
+    bint picante_is_coroutine(PyObject *value) noexcept
     void picante_revive(PyObject *object) noexcept
     PyObject *picante_ref "Py_NewRef"(PyObject *object) noexcept
     void picante_unref "Py_DECREF"(PyObject *object) noexcept
@@ -154,7 +177,5 @@ cdef extern from *:
 cdef int raise_again(object error, object traceback) except -1
 cdef object take_raised()
 cdef PyObject *stop_with(PyObject *value) noexcept
-cdef bint is_awaitable(object value) noexcept
 cdef object awaitable_iterator(object value)
-cdef bint is_one_shot(object value) noexcept
 cdef object thrown_exception(kind, value, traceback)

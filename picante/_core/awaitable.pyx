@@ -90,11 +90,6 @@ cdef extern from *:
         return NULL;
     }
 
-    static int picante_is_awaitable(PyObject *value) {
-        PyAsyncMethods *methods = Py_TYPE(value)->tp_as_async;
-        return PyCoro_CheckExact(value) || (methods != NULL && methods->am_await != NULL);
-    }
-
     static PyObject *picante_awaitable_iterator(PyObject *value) {
         PyObject *iterator;
         if (PyCoro_CheckExact(value))
@@ -108,16 +103,10 @@ cdef extern from *:
         }
         return iterator;
     }
-
-    static int picante_is_one_shot(PyObject *value) {
-        return PyIter_Check(value) || PyCoro_CheckExact(value) || PyAsyncGen_CheckExact(value);
-    }
     """
     int picante_init_stop() except -1
     PyObject *picante_stop_with(PyObject *value) noexcept
-    bint picante_is_awaitable(object value) noexcept
     object picante_awaitable_iterator(object value)
-    bint picante_is_one_shot(object value) noexcept
 
 picante_init_stop()
 
@@ -141,18 +130,9 @@ cdef object take_raised():
     return error
 
 
-cdef bint is_awaitable(object value) noexcept:
-    return picante_is_awaitable(value)
-
-
 cdef object awaitable_iterator(object value):
     """What `await value` iterates over; `value` is awaitable."""
     return picante_awaitable_iterator(value)
-
-
-cdef bint is_one_shot(object value) noexcept:
-    """Whether `value` can be consumed only once: no value to keep and hand out again."""
-    return picante_is_one_shot(value)
 
 
 cdef object thrown_exception(kind, value, traceback):

@@ -18,11 +18,12 @@ from libc.stdint cimport uint32_t, uint64_t
 from picante._core.equality cimport outcomes_equal
 from picante._core.evict cimport count_memo, make_room, size_of
 from picante._core.failure cimport new_failure
+from picante._core.frames cimport release_nodes
 from picante._core.ingredient cimport Ingredient
 from picante._core.node cimport (
     AFRESH, EVICTED, FAILED, KNOWN, MARKED, NAMED, NO_OUTCOME, NOWHERE, PART, UNLINKED, VALUE, Edge, Table, Version,
-    begin_transition, end_transition, expose, name_holds_at, new_note, release_slot, replace_edges, reserve_edges,
-    same_deps, track, untrack_if_plain,
+    begin_transition, end_transition, expose, leads_nowhere, name_holds_at, new_note, release_slot, replace_edges,
+    reserve_edges, same_deps, track, untrack_if_plain,
 )
 from picante._core.outcome cimport Outcome, is_unknown, outcome_at, valid_until
 from picante._core.packed cimport UNREADABLE, readable
@@ -155,7 +156,8 @@ cdef bint _place(Store store, Frame frame, uint32_t outcome, object value, uint6
     node.ran = ran | AFRESH if is_new else ran
     node.turned = ran if is_new else turned
     node.ran_at = revision
-    track(node)  # an adopted outcome comes without a frame
+    if not leads_nowhere(value):
+        track(node)
     node.value = value
     node.flags = outcome if clean else outcome | MARKED
     node.changed_at = name
@@ -248,14 +250,19 @@ cdef Version _version(Frame frame, uint32_t outcome, object value, uint64_t name
 
 cdef int release_reads(Store store, Frame frame) except -1:
     """What an ended frame has read, and what it was for, may be of use to nobody any more: absent slots, for one."""
+    cdef Py_ssize_t i
     cdef Node node
     cdef Raised raised
-    for node in frame.nodes:
+    for i in range(PyList_GET_SIZE(frame.nodes)):
+        node = <Node> PyList_GET_ITEM(frame.nodes, i)
         if may_be_idle(node):
             store.idle.append(node)
     if may_be_idle(frame.node):
         store.idle.append(frame.node)
-    frame.nodes = frame.node = None
+    release_nodes(frame)
+    frame.node = None
+    if frame.cause is not None:
+        frame.cause = None
     if frame.raised is not None:
         for raised in list(frame.raised):
             restore_traceback(raised)

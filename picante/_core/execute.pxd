@@ -5,8 +5,9 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
 from picante._core.awaitable cimport PYGEN_ERROR, PySendResult
-from picante._core.frame cimport Frame
+from picante._core.frame cimport Frame, number_of
 from picante._core.node cimport Node, Version
+from picante._core.observe cimport tell
 from picante._core.runtime cimport Runtime
 from picante._core.store cimport Store, View
 from picante._core.walk cimport Walk
@@ -47,7 +48,8 @@ cdef class Driver:
     cdef object hand_out(self, object sent, object thrown)
     cdef PySendResult resume(self, object sent, object thrown, PyObject **result) except PYGEN_ERROR
     cdef PySendResult step_inner(self, object sent, object thrown, PyObject **result) noexcept
-    cdef int begin(self, Node node) except -1
+    cdef PySendResult end_step(self, PySendResult status, PyObject **result) except PYGEN_ERROR
+    cdef PySendResult begin(self, Node node, PyObject **result) except PYGEN_ERROR
     cdef bint begin_kept(self) except -1
     cdef int begin_waiting(self, Node node) except -1
     cdef int hop(self, Node node, object loop, bint keep) except -1
@@ -66,3 +68,9 @@ cdef Driver new_driver(Store store, Runtime runtime, View view, object db, Frame
 cdef Driver begin_driver(
     Driver driver, Store store, Runtime runtime, View view, object db, Frame outer, Node node, uint32_t cause
 )
+
+
+cdef inline void report(Driver driver, uint32_t kind, Node node, uint64_t extra, uint32_t detail) noexcept:
+    """Let observers know how an access fares, if there are any."""
+    if driver.store.observer is not None:
+        tell(driver.store.observer, kind, node, driver.walk.number, number_of(driver.outer), extra, detail)

@@ -17,42 +17,43 @@ next computation *hops*: it runs as a task of its own, on an empty stack, and it
 cimport cython
 from functools import partial
 
-from cpython.contextvars cimport PyContext_Enter, PyContext_Exit
-from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
+from cpython.contextvars cimport PyContext_Enter
+from cpython.list cimport PyList_GET_SIZE
+from cpython.ref cimport Py_DECREF, PyObject
 
 from picante._core.adopt cimport adopt
 from picante._core.awaitable cimport (
-    PYGEN_ERROR, PYGEN_NEXT, PYGEN_RETURN, PyObject_SelfIter, awaitable_iterator, is_awaitable, is_one_shot,
-    picante_forbid_new, picante_set_slots, picante_throw, stop_with, take_raised, thrown_exception,
+    PYGEN_ERROR, PYGEN_NEXT, PYGEN_RETURN, awaitable_iterator, is_one_shot, picante_check, picante_is_coroutine,
+    picante_unref, take_raised, thrown_exception,
 )
 from picante._core.commit cimport commit, release_reads
 from picante._core.failure cimport NO_RESULTS, failure_of, one_shot_error, take_failure
 from picante._core.frame cimport (
-    abandon_frame, add_waiter, begin_frame, end_frame, enter_context, find_cycle, frame_at, number_of, remove_waiter,
-    running_loop, stands_still, tell_abort, tell_begin, tell_end, tell_pause, tell_resume, tell_return, wake, watch,
+    abandon_frame, add_waiter, begin_frame, end_frame, find_cycle, frame_at, remove_waiter, running_loop, stands_still,
+    tell_abort, tell_begin, tell_end, tell_pause, tell_resume, tell_return, wake, watch,
 )
-from picante._core.hop cimport (
-    cancel_soon, error_of, keep_task, picante_enter_step, picante_leave_step, picante_stack_is_low, was_cancelled,
-)
+from picante._core.frames cimport enter_context, new_frame
+from picante._core.hop cimport cancel_soon, error_of, keep_task, was_cancelled
 from picante._core.hop import end_hop
 from picante._core.inflight cimport cancel_entry, finish_entry
-from picante._core.ingredient cimport Ingredient, cycle_error, describe, ingredient_of
-from picante._core.node cimport FAILED, VALUE, Failure
+from picante._core.ingredient cimport Ingredient, cycle_error, describe
+from picante._core.node cimport FAILED, NAMED, UNLINKED, VALUE, Failure, Table, track
 from picante._core.observe cimport (
-    ACCESS_BEGIN, ACCESS_END, ACCESS_RESUME, ADOPTED, BY_GROUP, BY_HOP, BY_KEEP, ENDED_WITH_FAILURE, ENDED_WITH_VALUE,
-    ENDED_WITHOUT, WAIT_BEGIN, WAIT_END, flush, tell,
+    ACCESS_BEGIN, ACCESS_END, ADOPTED, BY_GROUP, BY_HOP, BY_KEEP, ENDED_WITH_FAILURE, ENDED_WITH_VALUE,
+    ENDED_WITHOUT, WAIT_BEGIN, WAIT_END, flush,
 )
 from picante._core.outcome cimport Outcome, open_version, outcome_at, outcome_to_hand_over
 from picante._core.raised cimport is_gone, new_raised
 from picante._core.reasons cimport give_reason, reason_of
 from picante._core.runtime cimport emit_query_changed
 from picante._core.sharing cimport offer
+from picante._core.steps cimport call_query, stack_is_low, take_made, take_step
 from picante._core.store cimport enter_view, leave_view, may_be_idle, sweep
 from picante._core.verify cimport advance, stale_group
 from picante._core.walk cimport DONE, EXECUTE, GROUP, WAIT, Step, begin_walk, last_node, new_walk
 
-cdef extern from *:
-    PySendResult PyIter_Send(object iterator, object sent, PyObject **result) noexcept
+# `go` for who looks himself whether it has raised: to begin a `try` costs nearly as much as to look up a memo.
+ctypedef PySendResult (*Go)(Driver, object, object, PyObject **) noexcept
 
 
 @cython.final
@@ -95,116 +96,109 @@ cdef class Driver:
     cdef PySendResult resume(self, object sent, object thrown, PyObject **result) except PYGEN_ERROR:
         """Go on until something must be awaited (PYGEN_NEXT: `result`) or the outcome is there (PYGEN_RETURN)."""
         cdef PySendResult status
-        cdef Step step
         if self.ended or self.running:
             raise RuntimeError("This query is awaited already." if self.running else "This query was awaited already.")
         self.running = True
-        try:
-            while True:
-                if self.inner is not None:
-                    status = self.step_inner(sent, thrown, result)
-                    sent = thrown = None
-                    if status == PYGEN_NEXT:
-                        if self.frame is not None and self.frame.loop is None:
-                            self.frame.loop = running_loop()
-                        if self.store.observer is not None:
-                            tell_pause(self.store.observer, self.frame)
-                        return PYGEN_NEXT
-                    if status == PYGEN_RETURN:
-                        value = <object> result[0]
-                        Py_DECREF(value)  # `value` has a reference of its own
-                        result[0] = NULL
-                        self.finish_step(value)
-                    else:
-                        self.fail_step(take_raised())
-                    continue
-                if thrown is not None:
-                    raise thrown
-                step = DONE if self.computed or self.result is not None else advance(self.walk)
-                if step != DONE and self.walk.keeps_from >= 0 and not self.kept and self.begin_kept():
-                    continue
-                if step == EXECUTE:
-                    self.begin(last_node(self.walk))
-                elif step == WAIT:
-                    self.begin_waiting(last_node(self.walk))
-                elif step == GROUP:
-                    self.begin_group()
-                elif self.finish():
-                    if self.store.observer is not None:
-                        flush(self.store.observer)
-                    return PYGEN_RETURN
-        except BaseException:
-            self.abort()
-            raise
-        finally:
-            self.running = False
+        status = (<Go> go)(self, sent, thrown, result)
+        if status == PYGEN_ERROR:
+            try:
+                picante_check(-1)
+            except BaseException:
+                self.abort()
+                raise
+            finally:
+                self.running = False
+        self.running = False
+        return status
 
     cdef PySendResult step_inner(self, object sent, object thrown, PyObject **result) noexcept:
         """One step of what is awaited; a query's within its own context."""
-        cdef PySendResult status
         inner = self.inner
         context = self.frame.context if self.frame is not None else None
         if self.store.observer is not None:
             tell_resume(self.store.observer, self.frame)
-        if not picante_enter_step():
-            return PYGEN_ERROR  # a hop would help, but there is no event loop to hop in
         if context is not None:
             PyContext_Enter(context)
-        if thrown is None:
-            status = PyIter_Send(inner, sent, result)
-        else:
-            status = picante_throw(inner, thrown, result)
-        if context is not None:
-            PyContext_Exit(context)
-        picante_leave_step()
-        return status
+        return take_step(inner, context, sent, thrown, result)
 
-    cdef int begin(self, Node node) except -1:
-        """Start to compute `node`: this driver's task is its leader from here on (r[cell.leader-local])."""
-        cdef Ingredient ingredient = ingredient_of(node)
+    cdef PySendResult end_step(self, PySendResult status, PyObject **result) except PYGEN_ERROR:
+        """Go by what a step has come to: PYGEN_NEXT if something must be awaited, else there is more to do."""
+        if status == PYGEN_NEXT:
+            if self.frame is not None:
+                track(self.frame.node)  # from here on nobody's stack need hold what leads from it back to it
+                if self.frame.loop is None:
+                    self.frame.loop = running_loop()
+            if self.store.observer is not None:
+                tell_pause(self.store.observer, self.frame)
+            return PYGEN_NEXT
+        if status == PYGEN_RETURN:
+            value = <object> result[0]
+            Py_DECREF(value)  # `value` has a reference of its own
+            result[0] = NULL
+            self.finish_step(value)
+        else:
+            self.fail_step(take_raised())
+        return PYGEN_RETURN
+
+    cdef PySendResult begin(self, Node node, PyObject **result) except PYGEN_ERROR:
+        """Start to compute `node`: this driver's task is its leader from here on (r[cell.leader-local]).
+
+        A coroutine takes its first step at once, in the context in which it was made.
+        """
+        cdef PyObject *found = (<Table> node.table).link.ingredient
+        cdef PyObject *made
+        cdef bint is_value = False
+        cdef Ingredient ingredient
         cdef Frame frame
-        error = value = None
-        if ingredient is None:
-            return self.walk.give_up(node)
+        if found == NULL:
+            self.walk.give_up(node)
+            return PYGEN_RETURN
+        ingredient = <Ingredient> found
         if (node.history is not None or self.store.completed is not None) and adopt(self.runtime, self.walk, node):
             report(self, ADOPTED, node, 0, 0)
-            return 0
-        if picante_stack_is_low():
+            return PYGEN_RETURN
+        if stack_is_low():
             loop = running_loop()
             if loop is not None:
-                return self.hop(node, loop, False)
-        frame = Frame.__new__(Frame)
+                self.hop(node, loop, False)
+                return PYGEN_RETURN
+        frame = new_frame()
         frame.node = node
         frame.ingredient = ingredient
         frame.view = self.view
         frame.runtime = self.runtime
-        frame.parent = self.outer
+        if self.outer is not None:
+            frame.parent = self.outer
         frame.path = self.walk.path
         if not begin_frame(frame):
             self.walk.interruptions += 1
-            return 0
+            return PYGEN_RETURN
         self.frame = frame
-        give_reason(self.walk, frame)
+        if node.flags & (NAMED | UNLINKED) or node.ran_at:  # else it never ran, which is what a new frame says
+            give_reason(self.walk, frame)
         if self.store.observer is not None:
             tell_begin(self.store.observer, frame, reason_of(frame))
             flush(self.store.observer)
         key = node.key  # the node may get another one for it
         enter_context(frame)
+        context = frame.context
+        made = call_query(ingredient.compute, self.db, key)
+        if made != NULL and picante_is_coroutine(made) and self.store.observer is None:
+            self.inner = <object> made
+            picante_unref(made)  # `inner` has a reference of its own
+            return self.end_step(take_step(<object> made, context, None, None, result), result)
+        error = value = None
         try:
-            value = ingredient.compute(self.db, key)
+            value = take_made(made, context, &is_value)
         except BaseException as raised:
             error = raised
-        finally:
-            PyContext_Exit(frame.context)
         if error is not None:
-            return self.fail_step(error)
-        if not is_awaitable(value):
-            return self.finish_step(value)
-        try:
-            self.inner = awaitable_iterator(value)
-        except BaseException as raised:
-            error = raised
-        return 0 if error is None else self.fail_step(error)
+            self.fail_step(error)
+        elif is_value:
+            self.finish_step(value)
+        else:
+            self.inner = value  # for which the next step is
+        return PYGEN_RETURN
 
     cdef bint begin_kept(self) except -1:
         """Leave the topmost query on the way that is to be kept to a task of its own, with all that is beneath it."""
@@ -368,7 +362,8 @@ cdef class Driver:
             if self.store.idle:
                 sweep(self.store)
         finally:
-            wake(waiters, result)
+            if waiters is not None:
+                wake(waiters, result)
             if self.store.observer is not None:
                 flush(self.store.observer)
         return 0
@@ -445,10 +440,43 @@ cdef class Driver:
         return 0
 
 
-cdef inline void report(Driver driver, uint32_t kind, Node node, uint64_t extra, uint32_t detail) noexcept:
-    """Let observers know how an access fares, if there are any."""
-    if driver.store.observer is not None:
-        tell(driver.store.observer, kind, node, driver.walk.number, number_of(driver.outer), extra, detail)
+cdef PySendResult go(Driver self, object sent, object thrown, PyObject **result) except PYGEN_ERROR:
+    """`Driver.resume`, but for what comes before and after."""
+    cdef Step step
+    while True:
+        if self.inner is not None:
+            if self.end_step(self.step_inner(sent, thrown, result), result) == PYGEN_NEXT:
+                return PYGEN_NEXT
+            sent = thrown = None
+            continue
+        if thrown is not None:
+            raise thrown
+        if self.computed or self.result is not None:
+            step = DONE
+        else:
+            step = EXECUTE if _stands_at_new(self) else advance(self.walk)
+        if step != DONE and self.walk.keeps_from >= 0 and not self.kept and self.begin_kept():
+            continue
+        if step == EXECUTE:
+            if self.begin(last_node(self.walk), result) == PYGEN_NEXT:
+                return PYGEN_NEXT
+        elif step == WAIT:
+            self.begin_waiting(last_node(self.walk))
+        elif step == GROUP:
+            self.begin_group()
+        elif self.finish():
+            if self.store.observer is not None:
+                flush(self.store.observer)
+            return PYGEN_RETURN
+
+
+cdef inline bint _stands_at_new(Driver driver) noexcept:
+    """Whether it is plain that the walk would say EXECUTE, for the node that is asked for never had an outcome."""
+    return (
+        driver.walk.depth == 1 and PyList_GET_SIZE(driver.walk.path) == 1
+        and not driver.node.flags & (NAMED | UNLINKED) and driver.node.n_edges == 0
+        and driver.node.running is None and driver.node.history is None
+    )
 
 
 cdef Driver new_driver(Store store, Runtime runtime, View view, object db, Frame outer, Node node, uint32_t cause):
@@ -470,28 +498,3 @@ cdef Driver begin_driver(
     enter_view(driver.view)
     report(driver, ACCESS_BEGIN, node, driver.view.revision, cause)
     return driver
-
-
-cdef PySendResult driver_send(Driver driver, PyObject *sent, PyObject **result) except PYGEN_ERROR:
-    cdef PySendResult status
-    if not driver.ended:
-        report(driver, ACCESS_RESUME, driver.node, 0, 0)
-    status = driver.resume(<object> sent, None, result)
-    if status == PYGEN_RETURN:
-        Py_INCREF(None)
-        result[0] = <PyObject *> None
-    return status
-
-
-cdef PyObject *driver_next(Driver driver) except? NULL:
-    cdef PyObject *result = NULL
-    if not driver.ended:
-        report(driver, ACCESS_RESUME, driver.node, 0, 0)
-    if driver.resume(None, None, &result) == PYGEN_RETURN:
-        Py_INCREF(None)
-        return stop_with(<PyObject *> None)
-    return result
-
-
-picante_forbid_new(Driver)
-picante_set_slots(Driver, <void *> PyObject_SelfIter, <void *> driver_send, <void *> driver_next)

@@ -36,7 +36,6 @@ cdef class Fetch:
     cdef PySendResult step(self, PyObject *sent, PyObject **result) except PYGEN_ERROR
     cdef PySendResult begin(self, PyObject **result) except PYGEN_ERROR
     cdef PySendResult start(self, Runtime runtime, Frame frame, Node node, PyObject **result) except PYGEN_ERROR
-    cdef PySendResult go_on(self, object sent, object thrown, PyObject **result) except PYGEN_ERROR
     cdef PySendResult deliver(
         self, uint32_t flags, object value, uint64_t changed_at, PyObject **result
     ) except PYGEN_ERROR

@@ -11,8 +11,8 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 
 from picante._core.awaitable cimport (
     PYGEN_NEXT, PYGEN_RETURN, PyObject_GC_Del, PyObject_GC_IsTracked, PyObject_GC_Track, PyObject_GC_UnTrack,
-    picante_forbid_new, picante_raise, picante_ref, picante_revive, picante_set_slots, picante_unref, stop_with,
-    thrown_exception,
+    picante_check, picante_forbid_new, picante_raise, picante_ref, picante_revive, picante_set_slots, picante_unref,
+    stop_with, thrown_exception,
 )
 from picante._core.drivers cimport take_driver
 from picante._core.encode cimport is_plain_object
@@ -24,7 +24,8 @@ from picante._core.ingredient cimport describe, picante_referent, runtime_of, vi
 from picante._core.key cimport revision as new_revision
 from picante._core.key import Revision
 from picante._core.node cimport (
-    FAILED, NO_OUTCOME, PACKED, UNVISITED, VALUE, Failure, Table, ensure_node, find_node, node_key,
+    FAILED, NO_OUTCOME, PACKED, UNVISITED, VALUE, Failure, Table, count_tracked, ensure_node, find_node, leads_nowhere,
+    node_key,
 )
 from picante._core.observe cimport BY_CALL, HIT, flush, tell
 from picante._core.outcome cimport Outcome, is_unknown, name_at, outcome_at
@@ -35,6 +36,7 @@ from picante._core.store cimport Store, View, may_be_idle
 
 cdef extern from "Python.h":
     PyObject *PyDict_GetItemWithError(PyObject *dict, PyObject *key) except? NULL
+    PyObject *PyDict_SetDefault(object dict, object key, object default) except NULL
     int PyContextVar_Get(PyObject *variable, PyObject *default, PyObject **value) except -1
     bint is_str "PyUnicode_CheckExact"(PyObject *value) noexcept
     bint is_int "PyLong_CheckExact"(PyObject *value) noexcept
@@ -42,6 +44,8 @@ cdef extern from "Python.h":
 # Functions of other modules as the hit path calls them: with borrowed references that are nobody's variables.
 ctypedef bint (*IsPlain)(PyObject *) noexcept
 ctypedef int (*Record)(PyObject *, PyObject *, uint64_t, uint64_t) except -1
+# `go_on`, called by who looks himself whether it has raised an exception.
+ctypedef PySendResult (*GoOn)(Fetch, object, object, PyObject **) noexcept
 
 cdef Method get_generally = NULL
 
@@ -99,7 +103,7 @@ cdef class Fetch:
         if self.state == NEW:
             status = fetch_send(<PyObject *> self, <PyObject *> sent, &result)
         else:
-            status = self.go_on(sent, thrown, &result)
+            status = go_on(self, sent, thrown, &result)
         value = <object> result
         Py_DECREF(value)  # `value` has a reference of its own
         if status == PYGEN_RETURN:
@@ -112,7 +116,7 @@ cdef class Fetch:
     cdef PySendResult step(self, PyObject *sent, PyObject **result) except PYGEN_ERROR:
         """A step that is no hit."""
         if self.state != NEW:
-            return self.go_on(<object> sent, None, result)
+            return go_on(self, <object> sent, None, result)
         if sent != <PyObject *> None:
             raise TypeError("can't send non-None value to a just-started query")
         return self.begin(result)
@@ -126,15 +130,16 @@ cdef class Fetch:
         cdef View view
         cdef Outcome outcome
         global _probed
+        cdef PyObject *probed = _probed
         self.state = ENDED
-        if _probed != NULL:
-            node = <Node> _probed
-            _probed = NULL
+        _probed = NULL
+        if probed != NULL and probed != <PyObject *> None:
+            node = <Node> probed
         runtime = runtime_of(ingredient, self.db)
-        frame = current_frame()
+        frame = current_frame() if n_running else None
         if node is None:
             view_for(ingredient, runtime, frame)  # first: who may not read makes no cell
-            node = ensure_node(ingredient.table, self.key)
+            node = ensure_node(ingredient.table, self.key) if probed == NULL else add_cell(ingredient.table, self.key)
         if node.flags & (PACKED | UNVISITED):
             prepare(runtime.store, node)
         view = view_for(ingredient, runtime, frame)  # last: encoding a key may run anything, and end the query
@@ -159,34 +164,19 @@ cdef class Fetch:
         cdef Ingredient ingredient = self.ingredient
         if frame is not None:
             record(frame, node, NO_OUTCOME, 0)
-        if not PyObject_GC_IsTracked(self):
-            PyObject_GC_Track(<PyObject *> self)  # from here on it may be part of a cycle for long
+        cdef PySendResult status
         self.driver = take_driver(
             ingredient.store, runtime, runtime.view if frame is None else frame.view, self.db, frame, node, BY_CALL
         )
         self.driver.walk.by_name = self.touches
         self.state = DRIVEN
-        try:
-            return self.go_on(None, None, result)
-        except BaseException:
-            if may_be_idle(node):  # the driver has let go of it, but could not forget it, for it is held here
+        status = (<GoOn> go_on)(self, None, None, result)
+        if status == PYGEN_ERROR and may_be_idle(node):
+            try:
+                picante_check(-1)
+            finally:  # the driver has let go of it, but could not forget it, for it is held here
                 ingredient.store.idle.append(node)
-            raise
-
-    cdef PySendResult go_on(self, object sent, object thrown, PyObject **result) except PYGEN_ERROR:
-        cdef Driver driver = self.driver
-        if self.state != DRIVEN:
-            raise RuntimeError(f"cannot reuse already awaited query {self!r}")
-        try:
-            if driver.resume(sent, thrown, result) == PYGEN_NEXT:
-                return PYGEN_NEXT
-        finally:
-            if driver.ended:
-                self.state = ENDED
-                self.driver = None
-        if driver.outer is not None:
-            record(driver.outer, driver.node, driver.changed_at, driver.valid_since)
-        return self.deliver(driver.flags, driver.value, driver.changed_at, result)
+        return status
 
     cdef PySendResult deliver(
         self, uint32_t flags, object value, uint64_t changed_at, PyObject **result
@@ -204,6 +194,25 @@ cdef class Fetch:
         Py_INCREF(value)
         result[0] = <PyObject *> value
         return PYGEN_RETURN
+
+
+cdef PySendResult go_on(Fetch self, object sent, object thrown, PyObject **result) except PYGEN_ERROR:
+    """A step of the driver."""
+    cdef Driver driver = self.driver
+    if self.state != DRIVEN:
+        raise RuntimeError(f"cannot reuse already awaited query {self!r}")
+    try:
+        if driver.resume(sent, thrown, result) == PYGEN_NEXT:
+            if not PyObject_GC_IsTracked(self):
+                PyObject_GC_Track(<PyObject *> self)  # from here on it may be part of a cycle for long
+            return PYGEN_NEXT
+    finally:
+        if driver.ended:
+            self.state = ENDED
+            self.driver = None
+    if driver.outer is not None:
+        record(driver.outer, driver.node, driver.changed_at, driver.valid_since)
+    return self.deliver(driver.flags, driver.value, driver.changed_at, result)
 
 
 cdef int prepare(Store store, Node node) except -1:
@@ -292,7 +301,7 @@ cdef PyObject *get_quickly(PyObject *self, PyObject **args, Py_ssize_t n, PyObje
     return get_generally(self, args, n, names)
 
 
-# The node that `probe` has found in vain, for `begin`, which comes next.
+# The node that `probe` has found in vain, or None if there is none yet, for `begin`, which comes next.
 cdef PyObject *_probed = NULL
 
 
@@ -310,7 +319,7 @@ cdef inline PyObject *probe(Bare *fetch) except? NULL:
         return NULL
     node = PyDict_GetItemWithError(<PyObject *> (<Ingredient> fetch.ingredient).table.plain, fetch.key)
     if node == NULL or (<Node> node).flags != VALUE:
-        _probed = node
+        _probed = node if node != NULL else <PyObject *> None
         return NULL
     if n_running:
         PyContextVar_Get(<PyObject *> frame_var, NULL, &frame)
@@ -373,6 +382,22 @@ cdef object fetched(object ingredient, object db, object key, bint touches):
     fetch = <object> new_fetch(<PyObject *> ingredient, <PyObject *> db, <PyObject *> key, touches)
     Py_DECREF(fetch)  # `fetch` has a reference of its own
     return fetch
+
+
+cdef Node add_cell(Table table, object key):
+    """The node of `key`, which is plain, and had none when it was looked for. Unknown to the collector, as many are."""
+    cdef Node fresh = <Node> Node.__new__(Node), node
+    cdef bint is_plain = leads_nowhere(key)
+    fresh.table = <PyObject *> table
+    fresh.key = key
+    if is_plain:
+        PyObject_GC_UnTrack(<PyObject *> fresh)
+    node = <Node> PyDict_SetDefault(table.plain, key, fresh)
+    if node is fresh:
+        table.newest = <PyObject *> fresh
+        if not is_plain:
+            count_tracked(node, 1)
+    return node
 
 
 cdef object poisoned(Node node, Raised raised, uint64_t revision):

@@ -97,7 +97,6 @@ cdef int read_outside(Frame frame) except -1
 cdef Frame frame_at(Node node, View view)
 cdef object running_since(Node node)
 cdef bint begin_frame(Frame frame) except -1
-cdef int enter_context(Frame frame) except -1
 cdef dict end_frame(Frame frame)
 cdef dict abandon_frame(Frame frame)
 cdef bint stands_still(Frame frame) except -1

@@ -13,9 +13,7 @@ one that asked for it (its parent) and by those that found it running (its waite
 cimport cython
 import sys
 
-from cpython.contextvars cimport (
-    PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit, PyContextVar_Get, PyContextVar_New, PyContextVar_Set,
-)
+from cpython.contextvars cimport PyContextVar_Get, PyContextVar_New
 from cpython.dict cimport PyDict_Next
 from cpython.list cimport PyList_GET_SIZE
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Realloc
@@ -23,7 +21,8 @@ from cpython.ref cimport Py_DECREF
 from cpython.tuple cimport PyTuple_GET_ITEM
 
 from picante._core.node cimport (
-    FAILED, NO_OUTCOME, Version, begin_transition, end_transition, find_version, track, untrack_if_plain,
+    FAILED, NO_OUTCOME, PyObject_GC_IsTracked, Version, begin_transition, end_transition, find_version,
+    untrack_if_plain,
 )
 from picante._core.observe cimport (
     COMPUTE_BEGIN, COMPUTE_END, COMPUTE_PAUSE, COMPUTE_RESUME, COMPUTE_RETURN, RUN_CANCELLED, RUN_EQUAL, RUN_FAILED,
@@ -42,7 +41,6 @@ LOOK_AGAIN = 0.05  # seconds between looks at the event loop of another thread t
 
 
 @cython.final
-@cython.freelist(64)
 cdef class Frame:
     def __dealloc__(self):
         PyMem_Free(self.reads)
@@ -88,40 +86,18 @@ cdef object running_since(Node node):
 cdef bint begin_frame(Frame frame) except -1:
     """Let `frame` be the one that computes its node; False if there is another one for its view by now."""
     global n_running
-    cdef bint collecting = begin_transition()
-    try:
+    if frame.nodes is None:
+        frame.nodes = []  # first: making it may run anything
+    # From here on nothing else runs until it is known that the node is being computed.
+    if frame.node.running is not None:
         if frame_at(frame.node, frame.view) is not None:
             return False
-        frame.nodes = []
-        n_running += 1
         frame.sibling = frame.node.running
-        track(frame.node)
-        frame.node.running = frame
-        if frame.node.parts is not None:
-            read_outside(frame)
-    finally:
-        end_transition(collecting)
+    n_running += 1
+    frame.node.running = frame
+    if frame.node.parts is not None:
+        read_outside(frame)
     return True
-
-
-cdef int enter_context(Frame frame) except -1:
-    """Enter the context in which `frame` runs: a copy of the present one, with the frame put in.
-
-    While a context is copied, or a variable set, CPython refers to the map of its variables without owning it. On 3.11
-    making an object may run finalizers, and one that set a variable of this context would free that map.
-    """
-    cdef bint collecting = begin_transition()
-    try:
-        frame.context = PyContext_CopyCurrent()
-        PyContext_Enter(frame.context)
-        try:
-            PyContextVar_Set(frame_var, frame)
-        except BaseException:
-            PyContext_Exit(frame.context)
-            raise
-    finally:
-        end_transition(collecting)
-    return 0
 
 
 cdef dict end_frame(Frame frame):
@@ -140,11 +116,18 @@ cdef dict end_frame(Frame frame):
         while before.sibling is not frame:
             before = before.sibling
         before.sibling = frame.sibling
-    frame.sibling = None
-    untrack_if_plain(frame.node)
+    if frame.sibling is not None:
+        frame.sibling = None
+    if PyObject_GC_IsTracked(frame.node):
+        untrack_if_plain(frame.node)
     # A task that outlives the query keeps its frame, which keeps nothing else. The context even refers to the frame.
-    frame.context = frame.path = frame.parent = frame.runtime = frame.view = None
-    frame.loop = frame.ingredient = None
+    frame.context = frame.path = frame.runtime = frame.view = frame.ingredient = None
+    if frame.parent is not None:
+        frame.parent = None
+    if frame.loop is not None:
+        frame.loop = None
+    if frame.waiters is None:
+        return None
     waiters, frame.waiters = frame.waiters, None
     return waiters
 

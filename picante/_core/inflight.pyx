@@ -25,6 +25,7 @@ from picante._core.key cimport Dep, new_dep
 from picante._core.key import Revision
 from picante._core.node cimport (
     FAILED, HANDED_IN, NO_OUTCOME, VALUE, Failure, Node, Table, begin_transition, end_transition, is_own_part, node_key,
+    track,
 )
 from picante._core.observe cimport BECAUSE_LED, flush
 from picante._core.outcome cimport Outcome, outcome_at
@@ -311,6 +312,7 @@ cdef InFlightEntry _lead_or_follow(InFlightGuard guard, Store store, Frame frame
         entry.followed = running
         guard.entry = None
         return entry
+    track(frame.node)  # nobody's stack holds what leads there
     begin_frame(frame)
     entry.followed = frame
     enter_view(frame.view)
