@@ -1327,6 +1327,68 @@ async def test_who_has_outlived_a_query_reads_outside_of_all_later_ones(
     assert [dep.key.decode() for dep in later.cell_state(None).deps] == ["own"]
 
 
+async def test_each_of_many_queries_is_known_to_have_read_what_it_read_itself(
+    world: World, deadline: Any
+) -> None:
+    """Few and many, one after the other and in one another, and after one that failed."""
+    # r[frame.record-dep], r[dep.recording]
+    text = world.input()
+
+    @world.query
+    async def reads(db: Any, key: tuple[int, int]) -> None:
+        n, depth = key
+        for i in range(n):
+            text.get(db, i, None)
+            if depth and i == n // 2:
+                await reads.get(db, (n + 1, depth - 1))
+                await asyncio.sleep(0)
+        if n == 3:
+            raise ValueError
+
+    keys = [(n, depth) for n in (5, 0, 12, 3, 1, 40, 8, 9, 2, 7) for depth in (0, 2)]
+    for key in keys:
+        with contextlib.suppress(ValueError):
+            await deadline(reads.get(world, key))
+    for n, depth in keys:
+        if n != 3 and not (depth and n <= 3):
+            wanted: list[Any] = list(range(n))
+            if depth:
+                wanted.insert(n // 2 + 1, (n + 1, depth - 1))
+            state = reads.cell_state((n, depth))
+            assert [dep.key.decode() for dep in state.deps] == wanted
+
+
+@pytest.mark.parametrize("how", ["coroutine", "awaitable", "plain"])
+async def test_what_a_query_sets_in_its_first_step_stays_its_own(
+    world: World, deadline: Any, how: str
+) -> None:
+    # r[frame.task-local]
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="caller's")
+    seen: list[str] = []
+
+    async def steps() -> int:
+        variable.set("query's")
+        await asyncio.sleep(0)
+        seen.append(variable.get())
+        return 1
+
+    class Steps:
+        def __await__(self) -> Any:
+            return steps().__await__()
+
+    def run(db: Any, key: None) -> Any:
+        if how == "plain":
+            variable.set("query's")
+            seen.append(variable.get())
+            return 1
+        return steps() if how == "coroutine" else Steps()
+
+    query = world.query(run)
+    assert await deadline(query.get(world, None)) == 1
+    assert seen == ["query's"]
+    assert variable.get() == "caller's"
+
+
 async def test_a_copy_of_a_context_with_variables_of_its_own_is_outside_when_its_query_has_ended(
     world: World,
 ) -> None:

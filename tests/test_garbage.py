@@ -258,22 +258,43 @@ async def test_a_plain_dict_that_is_changed_after_all_is_collected() -> None:
     assert found() is None
 
 
-async def test_a_running_query_is_known_to_the_collector() -> None:
-    """A coroutine that nobody will ever continue, and that refers to its database."""
-    db = Db()
-    db.text.set(db, "a", 1)
+@pytest.mark.parametrize("depth", [1, 3])
+@pytest.mark.parametrize("had_outcome", [True, False])
+async def test_a_suspended_query_is_known_to_the_collector(had_outcome: bool, depth: int) -> None:
+    """A coroutine that nobody will ever continue, and that refers to its database, as its query does."""
     forever: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def compute(db: Any, key: Any) -> Any:
-        if db.text.get(db, key) == 2:
-            await forever
+    async def main() -> weakref.ref[Db]:
+        db = Db()
+        db.text.set(db, "a", 1)
 
-    query = DerivedIngredient[Any, Any](2, "Query", compute)
-    await query.get(db, "a")  # what comes of it is plain, and so unknown
-    db.text.set(db, "a", 2)
-    db.access = query.get(db, "a").__await__()  # type: ignore[attr-defined]
-    db.access.send(None)  # type: ignore[attr-defined]
-    found = weakref.ref(db)
-    del db
+        async def compute(_: Any, key: int) -> Any:
+            if key < depth:
+                await query.get(db, key + 1)
+            elif db.text.get(db, "a") == 2:
+                await forever
+
+        query = DerivedIngredient[Any, Any](2, "Query", compute)
+        if had_outcome:
+            await query.get(db, 1)  # what comes of it is plain, and so unknown
+        db.text.set(db, "a", 2)
+        db.access = query.get(db, 1).__await__()  # type: ignore[attr-defined]
+        db.access.send(None)  # type: ignore[attr-defined]
+        return weakref.ref(db)
+
+    found = await main()
     gc.collect()
     assert found() is None
+
+
+@pytest.mark.usefixtures("no_collections")
+async def test_what_an_ended_query_has_read_is_not_kept_by_what_waits_for_the_next() -> None:
+    async def main() -> list[weakref.ref[Any]]:
+        db = Db()
+        spots = [Spot(x) for x in range(12)]
+        query = query_of(db, lambda db, n: [db.text.get(db, spot, None) for spot in spots[:n]])
+        for n in (1, 3, 12, 2, 0):
+            assert await query.get(db, n) == [None] * n
+        return [weakref.ref(db), *map(weakref.ref, spots)]
+
+    assert {each() for each in await main()} == {None}
