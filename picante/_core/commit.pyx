@@ -21,9 +21,9 @@ from picante._core.failure cimport new_failure
 from picante._core.frames cimport release_nodes
 from picante._core.ingredient cimport Ingredient
 from picante._core.node cimport (
-    AFRESH, EVICTED, FAILED, KNOWN, MARKED, NAMED, NO_OUTCOME, NOWHERE, PART, UNLINKED, VALUE, Edge, Table, Version,
-    begin_transition, end_transition, expose, leads_nowhere, name_holds_at, new_note, release_slot, replace_edges,
-    reserve_edges, same_deps, track, untrack_if_plain,
+    AFRESH, EVICTED, FAILED, KNOWN, MARKED, NAMED, NO_OUTCOME, NOWHERE, OUTCOME, PART, UNLINKED, VALUE, Edge, Table,
+    Version, begin_transition, end_transition, expose, leads_nowhere, name_holds_at, new_note, release_slot,
+    replace_edges, reserve_edges, same_deps, track, untrack_if_plain,
 )
 from picante._core.outcome cimport Outcome, is_unknown, outcome_at, valid_until
 from picante._core.packed cimport UNREADABLE, readable
@@ -124,7 +124,10 @@ cdef bint _place(Store store, Frame frame, uint32_t outcome, object value, uint6
         until = _known_until(store, frame)
     if frame.fleeting or frame.raised is not None:
         outcome |= UNLINKED  # what it has read, or is said to have read, proves nothing later on
-    fits = fits_node(node, name, revision, &since, &until, &clean)
+    fits = (
+        node.history is None and not node.flags & NAMED  # it never had an outcome that this one could meet
+        or fits_node(node, name, revision, &since, &until, &clean)
+    )
     if not fits and was_evicted and (clean or not frame.view.pinned):
         fits = True  # nothing but a name is in the way
         since = min(since, revision)
@@ -136,7 +139,8 @@ cdef bint _place(Store store, Frame frame, uint32_t outcome, object value, uint6
             store.failed.append(node)
         keep_version(store, node, frame.view, _version(frame, outcome, value, name, since, until))
         return name == revision
-    keep_current(store, node, node.verified_at, since, <uint64_t> -1 if clean else until)
+    if node.flags & OUTCOME:
+        keep_current(store, node, node.verified_at, since, <uint64_t> -1 if clean else until)
     if same_deps(node, frame.nodes):
         edges = node.edges
         turned = node.turned

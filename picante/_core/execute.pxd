@@ -1,12 +1,13 @@
 """Running user code: one access of a derived cell, from its first miss to its outcome."""
 
 cimport cython
+from cpython.list cimport PyList_GET_SIZE
 from cpython.ref cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
 from picante._core.awaitable cimport PYGEN_ERROR, PySendResult
 from picante._core.frame cimport Frame, number_of
-from picante._core.node cimport Node, Version
+from picante._core.node cimport NAMED, UNLINKED, Node, Version
 from picante._core.observe cimport tell
 from picante._core.runtime cimport Runtime
 from picante._core.store cimport Store, View
@@ -74,3 +75,12 @@ cdef inline void report(Driver driver, uint32_t kind, Node node, uint64_t extra,
     """Let observers know how an access fares, if there are any."""
     if driver.store.observer is not None:
         tell(driver.store.observer, kind, node, driver.walk.number, number_of(driver.outer), extra, detail)
+
+
+cdef inline bint stands_at_new(Driver driver) noexcept:
+    """Whether it is plain that the walk would say EXECUTE, for the node that is asked for never had an outcome."""
+    return (
+        driver.walk.depth == 1 and PyList_GET_SIZE(driver.walk.path) == 1
+        and not driver.node.flags & (NAMED | UNLINKED) and driver.node.n_edges == 0
+        and driver.node.running is None and driver.node.history is None
+    )

@@ -18,7 +18,6 @@ cimport cython
 from functools import partial
 
 from cpython.contextvars cimport PyContext_Enter
-from cpython.list cimport PyList_GET_SIZE
 from cpython.ref cimport Py_DECREF, PyObject
 
 from picante._core.adopt cimport adopt
@@ -42,13 +41,13 @@ from picante._core.observe cimport (
     ACCESS_BEGIN, ACCESS_END, ADOPTED, BY_GROUP, BY_HOP, BY_KEEP, ENDED_WITH_FAILURE, ENDED_WITH_VALUE,
     ENDED_WITHOUT, WAIT_BEGIN, WAIT_END, flush,
 )
-from picante._core.outcome cimport Outcome, open_version, outcome_at, outcome_to_hand_over
+from picante._core.outcome cimport Outcome, open_version, outcome_at, outcome_of
 from picante._core.raised cimport is_gone, new_raised
 from picante._core.reasons cimport give_reason, reason_of
 from picante._core.runtime cimport emit_query_changed
 from picante._core.sharing cimport offer
 from picante._core.steps cimport call_query, stack_is_low, take_made, take_step
-from picante._core.store cimport enter_view, leave_view, may_be_idle, sweep
+from picante._core.store cimport enter_view, is_limited, leave_view, may_be_idle, sweep
 from picante._core.verify cimport advance, stale_group
 from picante._core.walk cimport DONE, EXECUTE, GROUP, WAIT, Step, begin_walk, last_node, new_walk
 
@@ -141,10 +140,7 @@ cdef class Driver:
         return PYGEN_RETURN
 
     cdef PySendResult begin(self, Node node, PyObject **result) except PYGEN_ERROR:
-        """Start to compute `node`: this driver's task is its leader from here on (r[cell.leader-local]).
-
-        A coroutine takes its first step at once, in the context in which it was made.
-        """
+        """Start to compute `node`: this driver's task is its leader from here on (r[cell.leader-local])."""
         cdef PyObject *found = (<Table> node.table).link.ingredient
         cdef PyObject *made
         cdef bint is_value = False
@@ -184,7 +180,7 @@ cdef class Driver:
         context = frame.context
         made = call_query(ingredient.compute, self.db, key)
         if made != NULL and picante_is_coroutine(made) and self.store.observer is None:
-            self.inner = <object> made
+            self.inner = <object> made  # it takes its first step in the context in which it was made
             picante_unref(made)  # `inner` has a reference of its own
             return self.end_step(take_step(<object> made, context, None, None, result), result)
         error = value = None
@@ -338,34 +334,41 @@ cdef class Driver:
         """The query that was being computed has come to an end: make its outcome that of its node."""
         cdef Frame frame = self.frame
         cdef Node node = frame.node
-        if self.store.observer is not None:
-            tell_return(self.store.observer, frame)
+        cdef Store store = self.store
+        cdef Version result = None
+        cdef bint is_new
+        if store.observer is not None:
+            tell_return(store.observer, frame)
         if outcome == FAILED:
-            self.value = new_raised(value)  # held on to until it is handed out, whatever becomes of the cell meanwhile
-        cdef bint is_new = commit(self.store, frame, outcome, value if outcome == VALUE else self.value)
-        result = outcome_to_hand_over(self.store, node, self.view, False)
-        if self.store.observer is not None:
-            tell_end(self.store.observer, frame, outcome, is_new, value)
+            self.value = new_raised(value)  # held on to until it is handed out, whatever becomes of the cell
+            is_new = commit(store, frame, outcome, self.value)
+        else:
+            is_new = commit(store, frame, outcome, value)
+        if is_limited(<PyObject *> store, <PyObject *> node):
+            result = outcome_of(node, self.view, False)
+        if store.observer is not None:
+            tell_end(store.observer, frame, outcome, is_new, value)
         waiters = end_frame(frame)
         self.frame = None
-        self.result = result if node is self.node else None
         self.computed = node is self.node and self.walk.depth == 1
+        if self.result is not None or result is not None:
+            self.result = result if node is self.node else None
         try:
             if frame.entry is not None:
                 finish_entry(frame, self.view)
-            release_reads(self.store, frame)
+            release_reads(store, frame)
             if outcome == VALUE:
                 if self.runtime.view is not None:
-                    offer(self.store, node, self.view)
+                    offer(store, node, self.view)
                 if is_new and self.runtime.hub is not None:
                     emit_query_changed(self.runtime, node, self.view.revision)
-            if self.store.idle:
-                sweep(self.store)
+            if store.idle:
+                sweep(store)
         finally:
             if waiters is not None:
                 wake(waiters, result)
-            if self.store.observer is not None:
-                flush(self.store.observer)
+            if store.observer is not None:
+                flush(store.observer)
         return 0
 
     # -- the end of the access
@@ -373,17 +376,20 @@ cdef class Driver:
     cdef bint finish(self) except -1:
         """Take the outcome of the node that was asked for, and leave the view."""
         cdef Outcome outcome
-        if self.result is None:
-            self.result = outcome_to_hand_over(self.store, self.node, self.view, self.walk.by_name)
+        cdef Store store = self.store
+        cdef Node node = self.node
+        cdef View view = self.view
+        if self.result is None and is_limited(<PyObject *> store, <PyObject *> node):
+            self.result = outcome_of(node, view, self.walk.by_name)
         if self.result is not None:
             open_version(self.result, &outcome)
             self.result = None if is_gone(&outcome) else self.result
-            if may_be_idle(self.node):
-                self.store.idle.append(self.node)
-        if self.result is None and not outcome_at(self.node, self.view, &outcome):
+            if may_be_idle(node):
+                store.idle.append(node)
+        if self.result is None and not outcome_at(node, view, &outcome):
             self.computed = False
             if not self.walk.depth:
-                self.walk.push(<PyObject *> self.node)  # it was there a moment ago, and something has taken it away
+                self.walk.push(<PyObject *> node)  # it was there a moment ago, and something has taken it away
             return False
         self.flags = outcome.flags
         if outcome.flags & FAILED:
@@ -393,8 +399,8 @@ cdef class Driver:
         self.changed_at = outcome.changed_at
         self.valid_since = outcome.valid_since
         self.ended = True
-        report(self, ACCESS_END, self.node, 0, ENDED_WITH_FAILURE if self.flags & FAILED else ENDED_WITH_VALUE)
-        leave_view(self.store, self.view)
+        report(self, ACCESS_END, node, 0, ENDED_WITH_FAILURE if self.flags & FAILED else ENDED_WITH_VALUE)
+        leave_view(store, view)
         return True
 
     cdef int abort(self) except -1:
@@ -454,7 +460,7 @@ cdef PySendResult go(Driver self, object sent, object thrown, PyObject **result)
         if self.computed or self.result is not None:
             step = DONE
         else:
-            step = EXECUTE if _stands_at_new(self) else advance(self.walk)
+            step = EXECUTE if stands_at_new(self) else advance(self.walk)
         if step != DONE and self.walk.keeps_from >= 0 and not self.kept and self.begin_kept():
             continue
         if step == EXECUTE:
@@ -470,15 +476,6 @@ cdef PySendResult go(Driver self, object sent, object thrown, PyObject **result)
             return PYGEN_RETURN
 
 
-cdef inline bint _stands_at_new(Driver driver) noexcept:
-    """Whether it is plain that the walk would say EXECUTE, for the node that is asked for never had an outcome."""
-    return (
-        driver.walk.depth == 1 and PyList_GET_SIZE(driver.walk.path) == 1
-        and not driver.node.flags & (NAMED | UNLINKED) and driver.node.n_edges == 0
-        and driver.node.running is None and driver.node.history is None
-    )
-
-
 cdef Driver new_driver(Store store, Runtime runtime, View view, object db, Frame outer, Node node, uint32_t cause):
     return begin_driver(Driver.__new__(Driver), store, runtime, view, db, outer, node, cause)
 
@@ -486,11 +483,13 @@ cdef Driver new_driver(Store store, Runtime runtime, View view, object db, Frame
 cdef Driver begin_driver(
     Driver driver, Store store, Runtime runtime, View view, object db, Frame outer, Node node, uint32_t cause
 ):
-    driver.walk = new_walk() if driver.walk is None else driver.walk
+    if driver.walk is None:
+        driver.walk = new_walk()
     driver.store = store
     driver.runtime = runtime
     driver.db = db
-    driver.outer = outer
+    if outer is not None:
+        driver.outer = outer
     driver.node = node
     begin_walk(driver.walk, store, db, node)
     # The view is chosen last: making objects may collect garbage, whose finalizers may begin a revision.

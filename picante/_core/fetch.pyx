@@ -138,12 +138,18 @@ cdef class Fetch:
         runtime = runtime_of(ingredient, self.db)
         frame = current_frame() if n_running else None
         if node is None:
-            view_for(ingredient, runtime, frame)  # first: who may not read makes no cell
+            if frame is not None or runtime.view is not None:
+                view_for(ingredient, runtime, frame)  # first: who may not read makes no cell
             node = ensure_node(ingredient.table, self.key) if probed == NULL else add_cell(ingredient.table, self.key)
         if node.flags & (PACKED | UNVISITED):
             prepare(runtime.store, node)
-        view = view_for(ingredient, runtime, frame)  # last: encoding a key may run anything, and end the query
-        frame = None if frame is not None and frame.ended else frame
+        # Last: encoding a key may run anything, and end the query.
+        if frame is None and runtime.view is None:
+            view = runtime.store.present
+        else:
+            view = view_for(ingredient, runtime, frame)
+            if frame is not None and frame.ended:
+                frame = None
         if (self.touches or not is_unknown(<PyObject *> node, view.revision)) and (
             outcome_at(node, view, &outcome) or self.touches and name_at(node, view, &outcome)
         ):
@@ -165,10 +171,11 @@ cdef class Fetch:
         if frame is not None:
             record(frame, node, NO_OUTCOME, 0)
         cdef PySendResult status
-        self.driver = take_driver(
+        cdef Driver driver = take_driver(
             ingredient.store, runtime, runtime.view if frame is None else frame.view, self.db, frame, node, BY_CALL
         )
-        self.driver.walk.by_name = self.touches
+        driver.walk.by_name = self.touches
+        self.driver = driver
         self.state = DRIVEN
         status = (<GoOn> go_on)(self, None, None, result)
         if status == PYGEN_ERROR and may_be_idle(node):

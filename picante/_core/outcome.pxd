@@ -4,7 +4,7 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
 from picante._core.node cimport Node, Version, holds_at
-from picante._core.store cimport Store, View, is_limited
+from picante._core.store cimport View
 
 
 cdef struct Outcome:
@@ -24,10 +24,5 @@ cdef inline bint is_unknown(PyObject *node, uint64_t revision) noexcept:
 cdef bint outcome_at(Node node, View view, Outcome *outcome) noexcept
 cdef bint name_at(Node node, View view, Outcome *outcome) noexcept
 cdef Version outcome_of(Node node, View view, bint by_name)
-cdef inline Version outcome_to_hand_over(Store store, Node node, View view, bint by_name):
-    """The outcome of `node` at `view`, for who will take it later on; None where it cannot be evicted until then."""
-    return outcome_of(node, view, by_name) if is_limited(<PyObject *> store, <PyObject *> node) else None
-
-
 cdef void open_version(Version version, Outcome *outcome) noexcept
 cdef uint64_t valid_until(Node dep, uint64_t seen, View view) noexcept
