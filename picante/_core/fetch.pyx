@@ -247,8 +247,8 @@ cdef struct Bare:
 
 
 # Objects whose access ended at the first step. By hand, because the general way to make and free an object
-# costs as much as all the rest of a hit. None is tracked by the collector before it has more to do than a hit: till
-# then, it refers to nothing but what its caller gave it. While it waits here, what its fields refer to is not its own.
+# costs as much as all the rest of a hit. None is tracked by the collector before it is suspended: till then, a
+# stack holds what it is part of. While it waits here, what its fields refer to is not its own.
 cdef enum:
     MAX_FREE = 64
 cdef PyObject *_free[MAX_FREE]
