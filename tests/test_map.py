@@ -17,6 +17,7 @@ from picante import (
     WriteInQueryError,
 )
 from picante.events import QueryInvalidated, RevisionBumped
+from picante.observe import Event, EventKind, observe
 
 
 class Db:
@@ -462,6 +463,73 @@ async def test_a_group_that_needs_no_computation_makes_no_task(db: Db) -> None:
     with pytest.raises(StopIteration) as done:
         top.get(db, None).send(None)
     assert done.value.value == 1225
+
+
+# r[cell.revalidate]
+async def test_a_query_to_which_groups_lead_by_many_ways_is_checked_once(
+    db: Db, deadline: Any
+) -> None:
+    """Each of 9 layers maps over all of the one beneath: there are 3 ** 9 ways down, and 28 queries."""
+    version = InputIngredient[str, int](2, "Version")
+    runs: list[int] = []
+
+    async def layer(db: Any, key: int) -> int:
+        runs.append(key)
+        if key < 3:
+            await asyncio.sleep(0)
+            return version.get(db, "v", 0) * 0 + key
+        first = key // 3 * 3 - 3
+        return sum(await query.map(db, range(first, first + 3))) % 10
+
+    query = DerivedIngredient[int, int](4, "Layer", layer)
+    version.set(db, "v", 1)
+    before = await deadline(query.get(db, 27))
+    version.set(db, "v", 2)
+    runs.clear()
+    accesses: list[Event] = []
+    with observe(db.runtime, accesses.append, kinds=[EventKind.ACCESS_BEGIN]):
+        assert await deadline(query.get(db, 27)) == before
+    assert sorted(runs) == [0, 1, 2]
+    assert len(accesses) < 60
+    version.set(db, "v", 3)
+    assert await deadline(asyncio.gather(*[query.get(db, 27) for _ in range(3)])) == [before] * 3
+
+
+async def test_a_group_whose_members_are_under_way_for_another_outlives_it(
+    db: Db, deadline: Any
+) -> None:
+    """Who began to check them is cancelled: who found them begun goes on by himself."""
+    version = InputIngredient[str, int](2, "Version")
+    gated = Gated()
+    compute = gated.compute
+
+    async def slow(db: Any, key: int) -> int:
+        version.get(db, "v")
+        return int(await compute(db, key))
+
+    query = DerivedIngredient[int, int](4, "Slow", slow)
+
+    async def total(db: Any, key: int) -> int:
+        return sum(await query.map(db, range(3))) + key
+
+    top = DerivedIngredient[int, int](3, "Total", total)
+    version.set(db, "v", 1)
+    assert [await top.get(db, key) for key in range(2)] == [6, 7]
+    version.set(db, "v", 2)
+    gated.close(*range(3))
+    tasks = [asyncio.create_task(top.get(db, key)) for key in range(2)]
+    await settle()
+    assert gated.now == 3
+    gates = list(gated.gates.values())
+    gated.gates.clear()
+    tasks[0].cancel()
+    await deadline(asyncio.wait(tasks[:1]))
+    assert tasks[0].cancelled()
+    for gate in gates:
+        if not gate.done():  # with its task
+            gate.set_result(None)
+    assert await deadline(tasks[1]) == 7
+    assert await deadline(top.get(db, 0)) == 6
 
 
 async def test_a_cancelled_check_of_a_group_leaves_nothing_behind(db: Db, deadline: Any) -> None:

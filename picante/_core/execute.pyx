@@ -32,7 +32,7 @@ from picante._core.frame cimport (
     tell_abort, tell_begin, tell_end, tell_pause, tell_resume, tell_return, wake, watch,
 )
 from picante._core.frames cimport enter_context, new_frame
-from picante._core.hop cimport cancel_soon, error_of, keep_task, was_cancelled
+from picante._core.hop cimport cancel_soon, error_of, is_under_way, keep_task, start_group, was_cancelled
 from picante._core.hop import end_hop
 from picante._core.inflight cimport cancel_entry, finish_entry
 from picante._core.ingredient cimport Ingredient, cycle_error, describe
@@ -265,26 +265,27 @@ cdef class Driver:
     cdef int begin_group(self) except -1:
         """Bring what was read at once up to date side by side: at once what needs no computation, the rest in tasks."""
         cdef Driver driver
-        cdef list drivers = []
-        cdef Node node
+        cdef list drivers = [], stale = []
         loop = running_loop()
         for node in stale_group(self.walk):
-            driver = new_driver(self.store, self.runtime, self.view, self.db, self.outer, node, BY_GROUP)
-            driver.walk.by_name = True
-            if advance(driver.walk) != DONE or not driver.finish():
+            if not is_under_way(loop, self.view, node):
+                driver = new_driver(self.store, self.runtime, self.view, self.db, self.outer, node, BY_GROUP)
+                driver.walk.by_name = True
+                if advance(driver.walk) == DONE and driver.finish():
+                    continue
                 driver.walk.interruptions += 1  # anything may happen before its task takes the first step
                 drivers.append(driver)
-        self.walk.interruptions += 1
-        if loop is None or len(drivers) < 2:
+            stale.append(node)
+        if loop is None or not drivers or len(stale) == 1:
             # One by one, then. The first is where the walk goes next, so nothing is gained by a task for it.
-            if drivers:
-                self.walk.push(<PyObject *> (<Driver> drivers[0]).node)
+            if stale:
+                self.walk.push(<PyObject *> stale[0])
+                self.walk.stand(WAIT)  # to abort a driver may run user code
+            self.walk.interruptions += 1
             for driver in drivers:
                 driver.abort()
             return 0
-        import asyncio
-        self.group = [asyncio.Task(driver, loop=loop) for driver in drivers]
-        self.task = asyncio.gather(*self.group, return_exceptions=True)
+        self.group, self.task = start_group(loop, self.view, [(<Driver> each).node for each in drivers], drivers)
         return self.await_task(loop)
 
     cdef int finish_step(self, object value) except -1:

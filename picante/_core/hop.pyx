@@ -4,6 +4,14 @@ A driver awaits such a task by a future beside it (`end_hop`). When it is cancel
 of that decides what the driver raises; a task that is kept goes on for the cache alone.
 """
 
+from cpython.ref cimport PyObject
+
+from weakref import WeakValueDictionary
+
+# The tasks of groups that run now, by the addresses of their loops, views and nodes, all of which they keep.
+cdef object _under_way = WeakValueDictionary()
+
+
 cdef int keep_task(Store store, object task) except -1:
     """Refer to `task` until it has ended: the event loop does so only weakly, and its driver may be gone."""
     cdef set fresh = set()  # first: making it may run finalizers, and those may keep a task
@@ -12,6 +20,25 @@ cdef int keep_task(Store store, object task) except -1:
     store.kept.add(task)
     task.add_done_callback(store.kept.discard)
     return 0
+
+
+cdef bint is_under_way(object loop, View view, Node node) except -1:
+    """Whether a task of some group in `loop` brings `node` up to date already.
+
+    Many ways may lead from group to group to one query: it has one task at a time, not one for each way. Nobody waits
+    for the task of another group. Who meets its query goes down there himself, and waits only for what is computed.
+    """
+    task = _under_way.get((<size_t> <PyObject *> loop, <size_t> <PyObject *> view, <size_t> <PyObject *> node))
+    return task is not None and not task.done()
+
+
+cdef tuple start_group(object loop, View view, list nodes, list drivers):
+    """A task for each of `drivers`, which bring `nodes` up to date; and what ends when all of them have."""
+    import asyncio
+    tasks = [asyncio.Task(driver, loop=loop) for driver in drivers]
+    for node, task in zip(nodes, tasks):
+        _under_way[<size_t> <PyObject *> loop, <size_t> <PyObject *> view, <size_t> <PyObject *> node] = task
+    return tasks, asyncio.gather(*tasks, return_exceptions=True)
 
 
 cdef int cancel_soon(future) except -1:

@@ -36,6 +36,7 @@ cdef class Walk:
         if self.depth == self.capacity:
             self.grow()
         self.levels[self.depth].node = node
+        self.levels[self.depth].edge = self.levels[self.depth].told = 0
         self.levels[self.depth].begun = False
         self.levels[self.depth].lost = False
         self.levels[self.depth].checked = self.interruptions
