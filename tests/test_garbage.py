@@ -1,7 +1,9 @@
 """What the garbage collector knows of a database: as little as possible, and all that it needs."""
 
 import asyncio
+import contextvars
 import gc
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -14,6 +16,7 @@ import picante
 from picante import DerivedIngredient, InputIngredient, InternedIngredient, Runtime, Snapshot
 from picante._core.batch import Batch
 from picante._core.key import Handle, handle
+from tests.helpers import Yield, drive
 
 N = 1_000
 
@@ -298,3 +301,48 @@ async def test_what_an_ended_query_has_read_is_not_kept_by_what_waits_for_the_ne
         return [weakref.ref(db), *map(weakref.ref, spots)]
 
     assert {each() for each in await main()} == {None}
+
+
+@pytest.mark.usefixtures("no_collections")
+def test_what_is_used_again_while_garbage_is_cleared_is_not_cleared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The last reference to a computation goes during a collection, and queries run before its end."""
+    db = Db()
+    for key in range(4):
+        db.text.set(db, key, key)
+    contexts: list[contextvars.Context] = []
+    suspended: list[Any] = []
+
+    async def compute(_: Any, key: int) -> int:
+        if key < 0:
+            contexts.append(contextvars.copy_context())  # as a task has it that outlives the query
+            return 0
+        before = sum(db.text.get(db, i) for i in range(3))
+        await Yield(None)
+        return before + db.text.get(db, 3)
+
+    query = DerivedIngredient[Any, Any](2, "Query", compute)
+    drive(query.get(db, -1))
+
+    def begin(*args: Any, **kwargs: Any) -> None:
+        suspended.append(query.get(db, len(suspended)))
+        suspended[-1].send(None)
+
+    holder: list[Any] = [contexts.pop()]
+    for i in range(100):  # what warns when it goes, some of them after the computation
+        holder[0].run(contextvars.ContextVar(f"variable {i}").set, query.get(db, 0))
+    gc.collect()  # what the context refers to comes behind it from here on
+    holder.append(holder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        monkeypatch.setattr(warnings, "showwarning", begin)
+        del holder
+        gc.collect()
+    assert len(suspended) == 100
+    assert [drive(each) for each in suspended] == [6] * 100
+    for key in range(4):
+        db.text.set(db, key, 10)
+        assert {drive(query.get(db, n)) for n in range(100)} == {
+            10 * (key + 1) + sum(range(key + 1, 4))
+        }

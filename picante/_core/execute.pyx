@@ -31,7 +31,7 @@ from picante._core.frame cimport (
     abandon_frame, add_waiter, begin_frame, end_frame, find_cycle, frame_at, remove_waiter, running_loop, stands_still,
     tell_abort, tell_begin, tell_end, tell_pause, tell_resume, tell_return, wake, watch,
 )
-from picante._core.frames cimport enter_context, new_frame
+from picante._core.frames cimport enter_context, new_frame, track_frame
 from picante._core.hop cimport cancel_soon, error_of, is_under_way, keep_task, start_group, was_cancelled
 from picante._core.hop import end_hop
 from picante._core.inflight cimport cancel_entry, finish_entry
@@ -125,6 +125,7 @@ cdef class Driver:
         if status == PYGEN_NEXT:
             if self.frame is not None:
                 track(self.frame.node)  # from here on nobody's stack need hold what leads from it back to it
+                track_frame(self.frame)
                 if self.frame.loop is None:
                     self.frame.loop = running_loop()
             if self.store.observer is not None:

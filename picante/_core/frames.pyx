@@ -1,8 +1,12 @@
 """Frames that are used again, and the contexts in which they travel.
 
 A frame that has ended and to which nobody refers any more is not freed, but waits for the next computation. It then
-refers to nothing but an empty list and the room for a few reads of its own, and remains what the garbage collector
-knows. One to which somebody still refers, a task that has outlived its query for instance, never gets here.
+refers to nothing but an empty list and the room for a few reads of its own. One to which somebody still refers, a task
+that has outlived its query for instance, never gets here.
+
+The garbage collector knows neither the frame nor its list while it waits. The last reference may be dropped in the
+middle of a collection that is about to clear both, as garbage; and other code may run before it gets there, and take
+the frame. They become known again when the computation is suspended for the first time.
 """
 
 from cpython.list cimport PyList_GET_SIZE
@@ -11,7 +15,9 @@ from cpython.ref cimport Py_DECREF, PyObject
 
 from picante._core.awaitable cimport picante_revive
 from picante._core.frame cimport frame_var, picante_references, picante_shorten
-from picante._core.node cimport begin_transition, end_transition
+from picante._core.node cimport (
+    PyObject_GC_IsTracked, PyObject_GC_Track, PyObject_GC_UnTrack, begin_transition, end_transition,
+)
 
 cdef extern from *:
     """
@@ -69,6 +75,10 @@ cdef void free_frame(PyObject *self) noexcept:
         _free_generally(self)
         return
     picante_revive(self)
+    if PyObject_GC_IsTracked(<Frame> self):
+        PyObject_GC_UnTrack(self)
+    if PyObject_GC_IsTracked((<Frame> self).nodes):
+        PyObject_GC_UnTrack(<PyObject *> (<Frame> self).nodes)
     _free[_n_free] = self
     _n_free += 1
 
@@ -81,6 +91,14 @@ cdef inline bint _is_bare(Frame frame) noexcept:
         and frame.cause is None and frame.loop is None and frame.entry is None and frame.sibling is None
         and frame.raised is None and frame.waiters is None
     )
+
+
+cdef void track_frame(Frame frame) noexcept:
+    """Let the collector know the `frame` of a computation that is suspended."""
+    if not PyObject_GC_IsTracked(frame):
+        PyObject_GC_Track(<PyObject *> frame)
+    if frame.nodes is not None and not PyObject_GC_IsTracked(frame.nodes):
+        PyObject_GC_Track(<PyObject *> frame.nodes)
 
 
 cdef void release_nodes(Frame frame) noexcept:
