@@ -2736,3 +2736,35 @@ def test_readers_in_threads_and_a_writer_agree(world: World) -> None:
         stop.set()
         assert all(each.result(DEADLINE) >= 20 for each in readers)
     assert asyncio.run(above.get(world, 0)) == (299, 299)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="the interpreter crashes without memory")
+def test_a_query_for_which_there_was_no_memory_can_be_asked_again() -> None:
+    testcapi = pytest.importorskip("_testcapi")
+    world = World()
+    text = world.input()
+
+    @world.query
+    async def below(db: Any, key: Any) -> Any:
+        return [text.get(db, i) for i in range(12)]
+
+    @world.query
+    async def above(db: Any, key: Any) -> Any:
+        return [await below.get(db, key), await below.get(db, "other")]
+
+    for i in range(12):
+        text.set(world, i, i)
+    n = 0
+    for key in range(60):  # one allocation after the other fails
+        drive(above.get(world, key))
+        below.invalidate(world, "other")
+        below.invalidate(world, key)
+        testcapi.set_nomemory(key, key + 1)
+        try:
+            drive(above.get(world, key))
+        except MemoryError:
+            n += 1
+        finally:
+            testcapi.remove_mem_hooks()
+        assert drive(above.get(world, key)) == [list(range(12))] * 2
+    assert n > 20

@@ -89,14 +89,14 @@ cdef bint begin_frame(Frame frame) except -1:
     if frame.nodes is None:
         frame.nodes = []  # first: making it may run anything
     # From here on nothing else runs until it is known that the node is being computed.
+    if frame.node.running is not None and frame_at(frame.node, frame.view) is not None:
+        return False
+    if frame.node.parts is not None:
+        read_outside(frame)  # for which there may be no memory: nothing has begun yet
     if frame.node.running is not None:
-        if frame_at(frame.node, frame.view) is not None:
-            return False
         frame.sibling = frame.node.running
     n_running += 1
     frame.node.running = frame
-    if frame.node.parts is not None:
-        read_outside(frame)
     return True
 
 
