@@ -346,3 +346,23 @@ def test_what_is_used_again_while_garbage_is_cleared_is_not_cleared(
         assert {drive(query.get(db, n)) for n in range(100)} == {
             10 * (key + 1) + sum(range(key + 1, 4))
         }
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_access_that_was_no_hit_is_known_to_the_collector_if_it_is_kept(fails: bool) -> None:
+    def compute(_: Any, key: int) -> int:
+        if fails:
+            raise ValueError(key)
+        return key
+
+    def main() -> weakref.ref[Db]:
+        db = Db()
+        access = query_of(db, compute).get(db, 1)
+        db.access = access  # type: ignore[attr-defined]
+        with pytest.raises(ValueError) if fails else nullcontext():
+            drive(access)
+        return weakref.ref(db)
+
+    found = main()
+    gc.collect()
+    assert found() is None

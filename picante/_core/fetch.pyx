@@ -19,7 +19,7 @@ from picante._core.encode cimport is_plain_object
 from picante._core.errors import QueryPoisonedError
 from picante._core.evict cimport recount
 from picante._core.failure cimport take_failure
-from picante._core.frame cimport current_frame, frame_var, n_running, number_of, record
+from picante._core.frame cimport current_frame, frame_var, n_running, number_of, picante_references, record
 from picante._core.ingredient cimport describe, picante_referent, runtime_of, view_for
 from picante._core.key cimport revision as new_revision
 from picante._core.key import Revision
@@ -133,6 +133,8 @@ cdef class Fetch:
         cdef PyObject *probed = _probed
         self.state = ENDED
         _probed = NULL
+        if picante_references(<PyObject *> self) > 1:
+            PyObject_GC_Track(<PyObject *> self)  # who keeps it, beside the stack, may be in a cycle with it
         if probed != NULL and probed != <PyObject *> None:
             node = <Node> probed
         runtime = runtime_of(ingredient, self.db)
