@@ -1,6 +1,7 @@
 """Entries of a log that are packed without a detour: they are those that the general way makes."""
 
 import zlib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from picante._core.entry import ChangePacker, frame_entries
 from picante._core.pack import pack
 from picante._core.recorder import INVALIDATED, REMOVED, SET
 from picante.persist.entries import Encoder, Problem, changes_of
+from picante.persist.journal import read_journal
+from picante.persist.logfiles import LogFile, extend_all
 from tests.caches import HandMade
 from tests.logged import Style
 
@@ -111,3 +114,26 @@ def test_what_is_no_entry_is_not_framed() -> None:
         frame_entries([pack(1), b""], 0)
     with pytest.raises(TypeError):
         frame_entries([bytearray(b"x")], 0)  # type: ignore[list-item]
+
+
+def test_entries_are_taken_by_all_files_or_by_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(payloads: Any) -> None:
+        raise MemoryError
+
+    one, other = files = [
+        LogFile(f"{tmp_path}/{i}", bytes(16), sync=False, fresh=True) for i in "ab"
+    ]
+    extend_all(files, [b"first"])
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(other.journal, "extend", fails)
+        extend_all(files, [b"second", b"third"])
+    extend_all(files, [b"second", b"third"])
+    for each in files:
+        each.flush()
+        each.drop()
+        found = read_journal(each.name)
+        assert found is not None
+        assert [*found.entries] == [b"first", b"second", b"third"]
+    assert one.journal.size == other.journal.size

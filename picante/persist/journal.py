@@ -298,6 +298,15 @@ class JournalWriter:
         self._pending += framed  # no call from here on, where a signal could come in between
         self._checksum = checksum
 
+    def mark(self) -> tuple[int, int]:
+        """Where the entries end now, for `take_back`; good until something is written."""
+        return len(self._pending), self._checksum
+
+    def take_back(self, mark: tuple[int, int]) -> None:
+        """Forget the entries that came after a `mark`."""
+        size, self._checksum = mark
+        del self._pending[size:]
+
     def write_much(self) -> None:
         """Write all entries if they are many; if it raises, they are kept for the next `flush`."""
         if len(self._pending) >= _WRITE_AT:

@@ -293,8 +293,14 @@ def extend_all(targets: Iterable[LogFile], payloads: list[bytes]) -> None:
     journals = [each.journal for each in targets if not each.is_broken]
     for journal in journals:
         journal.check()
-    for journal in journals:
-        journal.extend(payloads)
+    marks = [(journal, journal.mark()) for journal in journals]
+    try:
+        for journal in journals:
+            journal.extend(payloads)
+    except BaseException:  # memory has run out
+        for journal, mark in marks:
+            journal.take_back(mark)
+        raise
 
 
 def write_much(targets: Iterable[LogFile]) -> None:
