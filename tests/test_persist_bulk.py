@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from picante import DerivedIngredient, InputIngredient
+from picante._core.restore import Restore
+from picante.persist.format import read_index
 from tests.caches import HandMade, state_of
 
 LONG = "a key that is not short: " + "x" * 500
@@ -46,6 +48,17 @@ class Wide(HandMade):
     async def ask(self) -> list[Any]:
         found = [await self.few.get(self, LONG), await self.all_of.get(self, 7)]
         return found + [await self.before.get(self, key) for key in self.keys]
+
+
+def restore_of(db: Wide, data: bytes) -> Restore:
+    index = read_index(data)
+    restore = Restore(db.runtime, data, index.names, index.revision)
+    for info, at in zip(index.sections, index.offsets(), strict=False):
+        ingredient = db.by_kind[info.kind]
+        restore.add(ingredient, info.type, at, at + info.size, info.n_records)
+    while restore.step(100):
+        pass
+    return restore
 
 
 async def saved(path: Path, keys: list[Any]) -> tuple[Wide, list[Any]]:
@@ -92,6 +105,38 @@ async def test_inputs_that_come_after_a_load_stand_behind_the_others(tmp_path: P
     assert [*other.text.keys(other)] == expected
 
 
+# r[persist.load-order]
+async def test_a_load_that_memory_does_not_suffice_for_leaves_nothing_wrong(tmp_path: Path) -> None:
+    keys = ["a", LONG, "\xe4", 7, "b"]
+    testcapi = pytest.importorskip("_testcapi")
+    _, found = await saved(tmp_path / "c", keys)
+    n_failed = n_half = 0
+    data = (tmp_path / "c").read_bytes()
+    for others in (False, True):  # others: in the general way
+        for n in range(600):
+            other = Wide(keys)
+            if others:
+                other.text.set(other, ("of another kind",), 1)
+            restore = restore_of(other, data)
+            try:
+                testcapi.set_nomemory(n, n + 1)
+                try:
+                    restore.commit()
+                finally:
+                    testcapi.remove_mem_hooks()
+            except MemoryError:
+                n_failed += 1
+            n_half += not others and len(other.text) not in {0, len(keys)}
+            assert gc.isenabled()
+            for key in keys:
+                other.text.set(other, key, "other")
+            assert (await other.ask())[0] == ["other"] * 5
+            restore_of(other, data).commit()
+            assert await other.ask() == found
+    assert n_failed > 30
+    assert not n_half
+
+
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="None is not counted any more")
 async def test_a_load_takes_no_reference_that_it_does_not_give_back(tmp_path: Path) -> None:
     await saved(tmp_path / "c", KEYS)
@@ -103,3 +148,13 @@ async def test_a_load_takes_no_reference_that_it_does_not_give_back(tmp_path: Pa
         gc.collect()
         counts.append(sys.getrefcount(None))
     assert abs(counts[-1] - counts[1]) < len(KEYS)
+
+
+async def test_a_load_can_be_put_in_place_once_more(tmp_path: Path) -> None:
+    _, found = await saved(tmp_path / "c", KEYS)
+    other = Wide(KEYS)
+    restore = restore_of(other, (tmp_path / "c").read_bytes())
+    restore.commit()
+    restore.commit()
+    assert await other.ask() == found
+    assert other.text.keys(other) == KEYS

@@ -14,5 +14,9 @@ cdef bint make_complete(Store store, Source source, list parts, Place *places, u
 # Let go of what was made.
 cdef int forget_complete(list parts, Place *places) except -1
 
-# Put it in place (in a transition); the edges of those that wait are there as in `install`.
-cdef int install_complete(Store store, list parts, Place *places, uint64_t stored_at, list trash) except -1
+# Begin the revision of the file, and draw the edges that are missing (in a transition). If it fails `forget_complete`
+# takes back what was made: nobody has found it yet.
+cdef int draw_waiting(Store store, list parts, Place *places, uint64_t stored_at, list trash) except -1
+
+# Then put it in place (in the same transition).
+cdef int install_complete(Store store, list parts, Place *places, list trash) except -1

@@ -237,16 +237,34 @@ cdef inline int _draw_few(Node node, PyObject **deps, Py_ssize_t n) except -1:
     return 0
 
 
-cdef int install_complete(Store store, list parts, Place *places, uint64_t stored_at, list trash) except -1:
+cdef int draw_waiting(Store store, list parts, Place *places, uint64_t stored_at, list trash) except -1:
+    cdef Part part
+    cdef Node node
+    cdef uint64_t revision = first_revision(store, parts, stored_at), until = revision - 1 if revision else 0
+    if revision > store.present.revision:
+        advance(store, revision, trash)
+    store.marks += 1
+    for part in parts:
+        if part.is_input:
+            change(store, (<Table> part.ingredient.table).members, VALUE | PART, None, revision, until, trash)
+    for part in parts:
+        for i in part.waiting or ():
+            node = <Node> PyList_GET_ITEM(part.nodes, i)
+            if node.parts is not None and part.is_derived:
+                for outside in node.parts.values():
+                    change(store, outside, VALUE | PART, None, revision, until, trash)
+            draw_edges_of(part, places, i, revision)
+    return 0
+
+
+cdef int install_complete(Store store, list parts, Place *places, list trash) except -1:
     cdef Part part
     cdef Table table
     cdef Node node
     cdef Py_ssize_t i
-    cdef uint64_t revision = first_revision(store, parts, stored_at), until = revision - 1 if revision else 0
+    cdef uint64_t until = store.present.revision - 1 if store.present.revision else 0
     cdef bint is_stale = has_stale(parts, places)
-    if revision > store.present.revision:
-        advance(store, revision, trash)
-    store.marks += 1
+    # What follows needs no memory, up to the nodes of no use: nothing is put in place by halves.
     for part in parts:
         if part.is_interned:
             continue
@@ -262,17 +280,10 @@ cdef int install_complete(Store store, list parts, Place *places, uint64_t store
                     table.n_present += 1
             table.last_ordinal += <uint64_t> table.n_present
             table.in_order = True
-            change(store, table.members, VALUE | PART, None, revision, until, trash)
     for part in parts:
         if not part.is_derived:
             continue
         table = part.ingredient.table
-        for i in part.waiting:
-            node = <Node> PyList_GET_ITEM(part.nodes, i)
-            if node.parts is not None:
-                for outside in node.parts.values():
-                    change(store, outside, VALUE | PART, None, revision, until, trash)
-            draw_edges_of(part, places, i, revision)
         for i in range(part.n_records if store.sieve is not None or table.sieve is not None else 0):
             node = <Node> PyList_GET_ITEM(part.nodes, i)
             if node.flags & VALUE:
@@ -282,6 +293,9 @@ cdef int install_complete(Store store, list parts, Place *places, uint64_t store
             node = <Node> PyList_GET_ITEM(part.nodes, i)
             if node.flags & MARKED and node.n_dependents:
                 mark_from(store, node, until)
-            elif node.flags & EVICTED and not node.n_dependents:
+    for part in parts if is_stale else ():
+        for i in range(part.n_records if part.is_derived else 0):
+            node = <Node> PyList_GET_ITEM(part.nodes, i)
+            if node.flags & EVICTED and not node.n_dependents:
                 store.idle.append(node)  # it is of no use to anybody
     return make_room(store, None, trash)

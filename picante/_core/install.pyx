@@ -62,7 +62,16 @@ cdef class Part:
 cdef int install(
     Store store, Source source, list parts, Place *places, uint64_t stored_at, bint is_fresh, list trash
 ) except -1:
-    """Put all outcomes in place (in a transition)."""
+    try:
+        return _install(store, source, parts, places, stored_at, is_fresh, trash)
+    except BaseException:
+        _distrust(store, parts)
+        raise
+
+
+cdef int _install(
+    Store store, Source source, list parts, Place *places, uint64_t stored_at, bint is_fresh, list trash
+) except -1:
     cdef Part part
     cdef Node node
     cdef Py_ssize_t i
@@ -102,6 +111,20 @@ cdef int install(
                 elif node is not None and node.flags & EVICTED and not node.n_dependents:
                     store.idle.append(node)  # it is of no use to anybody
     return make_room(store, None, trash)
+
+
+cdef int _distrust(Store store, list parts) except -1:
+    """Have all memos of a load that memory did not suffice for computed again: some may lack what they have read."""
+    cdef Part part
+    cdef Node node
+    cdef uint64_t until = store.present.revision - 1 if store.present.revision else 0
+    for part in parts:
+        for node in part.nodes if part.is_derived and part.nodes is not None else ():
+            if node is not None and node.flags & NAMED:
+                node.flags |= MARKED | UNLINKED
+                node.verified_at = min(node.verified_at, until)
+                mark_from(store, node, until)
+    return 0
 
 
 cdef uint64_t first_revision(Store store, list parts, uint64_t stored_at) except? 0xDEAD:

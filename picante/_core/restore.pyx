@@ -15,7 +15,7 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.ref cimport PyObject
 from libc.string cimport memset
 
-from picante._core.bulk cimport forget_complete, install_complete, make_complete
+from picante._core.bulk cimport draw_waiting, forget_complete, install_complete, make_complete
 from picante._core.change cimport PRESENCE
 from picante._core.check cimport new_checker
 from picante._core.errors import DecodeError, EncodeError, ForeignDatabaseError
@@ -167,21 +167,23 @@ cdef class Restore:
         (<Runtime> self.runtime).check_writable()
         # The collector would go over a growing number of new objects again and again, and none of them is garbage.
         cdef bint collecting = begin_transition()
-        self.origin = new_origin(self.source)
         try:
             try:
+                self.origin = new_origin(self.source) if self.origin is None else self.origin
                 self.make_all()
+                # Keys may have run the user's code, and another thread may have let the collector in since.
+                collecting = begin_transition() or collecting
+                if (<Runtime> self.runtime).has_event_receivers():
+                    changes = find_changes(self.store, self.parts, self.places, self.revision)
+                self.store.sources = [each for each in self.store.sources if (<Source> each).origin != NULL]
+                self.store.sources.append(self.source)
+                if self.is_complete:
+                    draw_waiting(self.store, self.parts, self.places, self.revision, trash)
             except BaseException:
                 self.undo()
                 raise
-            # Keys may have run the user's code, and another thread may have let the collector in since.
-            collecting = begin_transition() or collecting
-            if (<Runtime> self.runtime).has_event_receivers():
-                changes = find_changes(self.store, self.parts, self.places, self.revision)
-            self.store.sources = [each for each in self.store.sources if (<Source> each).origin != NULL]
-            self.store.sources.append(self.source)
             if self.is_complete:
-                install_complete(self.store, self.parts, self.places, self.revision, trash)
+                install_complete(self.store, self.parts, self.places, trash)
             else:
                 install(
                     self.store, self.source, self.parts, self.places, self.revision,
@@ -208,6 +210,8 @@ cdef class Restore:
     cdef int undo(self) except -1:
         """Take back what was made, as if nothing had been tried."""
         cdef Part part
+        if self.is_complete:
+            forget_complete(self.parts, self.places)
         for part in reversed(self.parts):
             if part.ids is not None:
                 (<InternedIngredient> part.ingredient).forget(part.n_before, part.n_interned)
@@ -238,9 +242,8 @@ cdef class Restore:
 
     cdef bint make_at_once(self) except -1:
         """The same in one go for a database in which nothing is, if it can be done so; if not, nothing has happened."""
-        # Interning may have run the user's code, and another thread may have let the collector in since. From here on
-        # nobody runs anything before all is in place.
-        cdef bint collecting = begin_transition()
+        cdef bint collecting = begin_transition()  # interning may have run the user's code; from here on nothing does
+        self.is_complete = False
         try:
             if self.n_left_out or self.unknown_handles or not is_fresh_database(self.store, self.revision):
                 return False
