@@ -247,6 +247,27 @@ async def test_a_member_that_somebody_else_cancels_is_started_again(db: Db, dead
     assert gated.runs == [1, 1]
 
 
+async def test_it_is_nothing_to_the_others_that_somebody_cancels_a_member(
+    db: Db, deadline: Any
+) -> None:
+    gated = Gated()
+    gated.close(1, 2)
+    for _ in range(2):  # what a member is brought up to date by may have seen a failure before
+        with pytest.raises(ValueError):
+            await gated.query.get(db, "bad")
+    gated.runs.clear()
+    before = asyncio.all_tasks()
+    task = asyncio.create_task(gated.query.map(db, [1, 2]))
+    await settle()
+    members = asyncio.all_tasks() - before - {task}
+    min(members, key=lambda member: int(member.get_name().removeprefix("Task-"))).cancel()
+    del gated.gates[1]
+    await settle()
+    gated.open(2)
+    assert await deadline(task) == [2, 4]
+    assert gated.runs == [1, 2, 1]
+
+
 async def test_a_query_that_what_it_awaits_has_cancelled_is_not_started_for_ever(
     db: Db, deadline: Any
 ) -> None:

@@ -77,6 +77,7 @@ cdef void free_driver(PyObject *self) noexcept:
     if driver.delegate is not None:
         driver.delegate = None
     driver.keeps = driver.kept = driver.computed = False
+    driver.flags = 0  # who has cancelled the next access may ask whether it failed
     if _n_free == MAX_FREE:  # dropping a value or a database may have freed others
         driver.walk = None
         return
