@@ -348,19 +348,35 @@ def test_what_is_used_again_while_garbage_is_cleared_is_not_cleared(
         }
 
 
-@pytest.mark.parametrize("fails", [False, True])
-def test_an_access_that_was_no_hit_is_known_to_the_collector_if_it_is_kept(fails: bool) -> None:
+@pytest.mark.parametrize("how", ["hit", "miss", "failure"])
+@pytest.mark.parametrize("stepped", ["awaited", "by hand", "in a task"])
+def test_an_access_is_known_to_the_collector_if_it_is_kept(how: str, stepped: str) -> None:
+    """By something to which its database leads."""
+
     def compute(_: Any, key: int) -> int:
-        if fails:
+        if how == "failure":
             raise ValueError(key)
         return key
 
+    async def settle(db: Any, query: Any) -> None:
+        access = query.get(db, 1)
+        db.access = access
+        with pytest.raises(ValueError) if how == "failure" else nullcontext():
+            if stepped == "awaited":
+                await access
+            elif stepped == "in a task":
+                del access
+                db.access = asyncio.create_task(db.access)
+                await db.access
+            else:
+                drive(access)
+
     def main() -> weakref.ref[Db]:
         db = Db()
-        access = query_of(db, compute).get(db, 1)
-        db.access = access  # type: ignore[attr-defined]
-        with pytest.raises(ValueError) if fails else nullcontext():
-            drive(access)
+        query = query_of(db, compute)
+        if how == "hit":
+            drive(query.get(db, 1))
+        asyncio.run(settle(db, query))
         return weakref.ref(db)
 
     found = main()

@@ -36,7 +36,7 @@ from picante._core.hop cimport cancel_soon, error_of, is_under_way, keep_task, s
 from picante._core.hop import end_hop
 from picante._core.inflight cimport cancel_entry, finish_entry
 from picante._core.ingredient cimport Ingredient, cycle_error, describe
-from picante._core.node cimport FAILED, NAMED, UNLINKED, VALUE, Failure, Table, track
+from picante._core.node cimport FAILED, NAMED, UNLINKED, VALUE, Failure, Table
 from picante._core.observe cimport (
     ACCESS_BEGIN, ACCESS_END, ADOPTED, BY_GROUP, BY_HOP, BY_KEEP, ENDED_WITH_FAILURE, ENDED_WITH_VALUE,
     ENDED_WITHOUT, WAIT_BEGIN, WAIT_END, flush,
@@ -124,8 +124,7 @@ cdef class Driver:
         """Go by what a step has come to: PYGEN_NEXT if something must be awaited, else there is more to do."""
         if status == PYGEN_NEXT:
             if self.frame is not None:
-                track(self.frame.node)  # from here on nobody's stack need hold what leads from it back to it
-                track_frame(self.frame)
+                track_frame(self.frame)  # from here on nobody's stack need hold what leads to it
                 if self.frame.loop is None:
                     self.frame.loop = running_loop()
             if self.store.observer is not None:

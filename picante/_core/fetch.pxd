@@ -16,6 +16,8 @@ from picante._core.store cimport Store
 
 cdef enum FetchState:
     NEW       # not awaited yet
+    KEPT      # about to take its first step, and known to the collector: who holds it may be in a cycle with it
+    FLEETING  # the same where it is held by nothing but the stack of who awaits it, and unknown to the collector
     DRIVEN    # awaited; its driver is on the way
     ENDED     # has returned or raised
     AT_ONCE   # has returned at the first step: unknown to the collector, and without a driver
@@ -32,7 +34,8 @@ cdef class Fetch:
     cdef FetchState state
     cdef bint touches          # asked for the `Touch`, not for the value
 
-    cdef PyObject *refuse(self) except NULL
+    cdef PyObject *await_with_care(self) except NULL
+    cdef void become_known(self) noexcept
     cdef PySendResult step(self, PyObject *sent, PyObject **result) except PYGEN_ERROR
     cdef PySendResult begin(self, PyObject **result) except PYGEN_ERROR
     cdef PySendResult start(self, Runtime runtime, Frame frame, Node node, PyObject **result) except PYGEN_ERROR

@@ -55,7 +55,7 @@ cdef class Fetch:
     """What a call of a query returns: await it, once. It behaves like the coroutine of an `async def`."""
 
     def __dealloc__(self):
-        if self.state == NEW and self.ingredient is not None:
+        if self.state <= FLEETING and self.ingredient is not None:
             _warn_never_awaited(self)
 
     def __repr__(self):
@@ -87,7 +87,7 @@ cdef class Fetch:
 
     def throw(self, kind, value=None, traceback=None):
         error = thrown_exception(kind, value, traceback)
-        if self.state == NEW:
+        if self.state <= FLEETING:
             self.state = ENDED
             raise error
         return self.hand_out(None, error)
@@ -100,7 +100,7 @@ cdef class Fetch:
     cdef object hand_out(self, object sent, object thrown):
         cdef PyObject *result = NULL
         cdef PySendResult status
-        if self.state == NEW:
+        if self.state <= FLEETING:
             status = fetch_send(<PyObject *> self, <PyObject *> sent, &result)
         else:
             status = go_on(self, sent, thrown, &result)
@@ -110,12 +110,21 @@ cdef class Fetch:
             raise StopIteration(value)
         return value
 
-    cdef PyObject *refuse(self) except NULL:
-        raise RuntimeError(f"{self!r} is being awaited already")
+    cdef PyObject *await_with_care(self) except NULL:
+        if self.state == DRIVEN:
+            raise RuntimeError(f"{self!r} is being awaited already")
+        if self.state <= FLEETING:
+            self.become_known()
+        return picante_ref(<PyObject *> self)
+
+    cdef void become_known(self) noexcept:
+        if not PyObject_GC_IsTracked(self):
+            PyObject_GC_Track(<PyObject *> self)
+        self.state = KEPT
 
     cdef PySendResult step(self, PyObject *sent, PyObject **result) except PYGEN_ERROR:
         """A step that is no hit."""
-        if self.state != NEW:
+        if self.state > FLEETING:
             return go_on(self, <object> sent, None, result)
         if sent != <PyObject *> None:
             raise TypeError("can't send non-None value to a just-started query")
@@ -131,10 +140,10 @@ cdef class Fetch:
         cdef Outcome outcome
         global _probed
         cdef PyObject *probed = _probed
+        if self.state == NEW:  # a task steps it, which may be kept, and keep it
+            self.become_known()
         self.state = ENDED
         _probed = NULL
-        if picante_references(<PyObject *> self) > 1:
-            PyObject_GC_Track(<PyObject *> self)  # who keeps it, beside the stack, may be in a cycle with it
         if probed != NULL and probed != <PyObject *> None:
             node = <Node> probed
         runtime = runtime_of(ingredient, self.db)
@@ -346,15 +355,16 @@ cdef inline PyObject *probe(Bare *fetch) except? NULL:
 
 
 cdef PyObject *fetch_await(PyObject *self) except NULL:
-    if (<Bare *> self).state == DRIVEN:
-        return (<Fetch> self).refuse()
+    if (<Bare *> self).state != NEW or picante_references(self) > 1:
+        return (<Fetch> self).await_with_care()
+    (<Bare *> self).state = FLEETING
     return picante_ref(self)
 
 
 cdef PySendResult fetch_send(PyObject *self, PyObject *sent, PyObject **result) except PYGEN_ERROR:
     """One step of an awaited query; the first one is where hits end."""
     cdef PyObject *value
-    if (<Bare *> self).state == NEW and sent == <PyObject *> None:
+    if (<Bare *> self).state == FLEETING and sent == <PyObject *> None:
         value = probe(<Bare *> self)
         if value != NULL:
             result[0] = picante_ref(value)
@@ -365,7 +375,7 @@ cdef PySendResult fetch_send(PyObject *self, PyObject *sent, PyObject **result) 
 cdef PyObject *fetch_next(PyObject *self) except? NULL:
     """The same step for who asks an iterator."""
     cdef PyObject *result = NULL
-    if (<Bare *> self).state == NEW:
+    if (<Bare *> self).state == FLEETING:
         result = probe(<Bare *> self)
         if result != NULL:
             return stop_with(picante_ref(result))

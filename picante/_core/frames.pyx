@@ -16,7 +16,7 @@ from cpython.ref cimport Py_DECREF, PyObject
 from picante._core.awaitable cimport picante_revive
 from picante._core.frame cimport frame_var, picante_references, picante_shorten
 from picante._core.node cimport (
-    PyObject_GC_IsTracked, PyObject_GC_Track, PyObject_GC_UnTrack, begin_transition, end_transition,
+    PyObject_GC_IsTracked, PyObject_GC_Track, PyObject_GC_UnTrack, begin_transition, end_transition, track,
 )
 
 cdef extern from *:
@@ -94,7 +94,8 @@ cdef inline bint _is_bare(Frame frame) noexcept:
 
 
 cdef void track_frame(Frame frame) noexcept:
-    """Let the collector know the `frame` of a computation that is suspended."""
+    """Let the collector know the `frame` of a computation that is suspended, and the node, from which it leads back."""
+    track(frame.node)
     if not PyObject_GC_IsTracked(frame):
         PyObject_GC_Track(<PyObject *> frame)
     if frame.nodes is not None and not PyObject_GC_IsTracked(frame.nodes):
