@@ -78,6 +78,7 @@ REASONS = {
     "only known when the way has come there. Of some 34 cycles for each link, 16 are for the way down, 8 to hold on to "
     "the link while the query at the end runs, 10 for the way back; to take a third of the instructions out of them "
     "has made it 7 % quicker. The loop looks at objects that lie side by side, once, in 35 cycles.",
+    "hit_after_profiling": "Both databases do the same, and in other runs it took 0.79 to 1.0: what else was going on.",
     "hit_among_large": "Memory that is far away: a plain dict grows dearer by as much.",
     "miss_100000": "New values in a table that grows: memory that is far away.",
     "recompute_among": "Values at random places in a big table: memory that is far away.",
@@ -87,8 +88,10 @@ REASONS = {
     "save": "pickle keeps the bare records in memory; picante writes a file, with dependencies and checksums.",
     "save_and_load": "pickle makes the bare records; picante checks and decodes them, and puts them into tables with "
     "all that they depend on.",
-    "load": "pickle makes the bare records; picante checks and decodes them, and puts them into tables with "
-    "all that they depend on.",
+    "load": "pickle makes the bare records; picante checks and decodes them, and puts them into tables with all that "
+    "they depend on. From 3.12 on pickle is quicker by a third, for nothing collects garbage inside of it. There, of "
+    "some 1.2 us for each of our records, 0.35 go into decoding, 0.28 into putting it in place, 0.2 into asking for "
+    "its value, 0.13 into letting go of it.",
 }
 
 # Libraries that do a part of what picante does. All other peers are plain Python.
