@@ -6,7 +6,7 @@ import contextlib
 import os
 import random
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -750,6 +750,18 @@ async def test_a_file_may_not_ask_for_more_memory_than_it_has_bytes(
 # --- Fuzzing ---------------------------------------------------------------------------------------
 
 
+KEYS = {
+    "all sorts": [1, "a", (1, b"x"), None, frozenset({1})],
+    "texts and numbers": [
+        1,
+        "a",
+        "\xe4",
+        7,
+        "long" * 30,
+    ],  # which an empty database takes all at once
+}
+
+
 class Target(HandMade):
     """Queries that take whatever inputs there are, so that only the file can be what is wrong."""
 
@@ -776,8 +788,8 @@ class Target(HandMade):
         self.inner = DerivedIngredient(5, "inner", inner)
         super().__init__(inputs, rows, words, self.leaf, self.inner)
 
-    async def fill(self) -> None:
-        for i, key in enumerate([1, "a", (1, b"x"), None, frozenset({1})]):
+    async def fill(self, keys: Iterable[Any]) -> None:
+        for i, key in enumerate(keys):
             self.inputs.set(self, key, [1.5, {key: i}, "long" * 20, 2**70])
             self.rows.set(self, key, (i, ["shared" * 20] * 2))
             await self.inner.get(self, key)
@@ -885,9 +897,9 @@ INTERESTING = [
 ]
 
 
-async def fuzz(path: Path, seeds: range) -> tuple[int, int]:
+async def fuzz(path: Path, keys: str, seeds: range) -> tuple[int, int]:
     a = Target()
-    await a.fill()
+    await a.fill(KEYS[keys])
     await a.save(path)
     index, sections = taken_apart(path.read_bytes())
     assert put_together(index, sections) == path.read_bytes()
@@ -900,7 +912,7 @@ async def fuzz(path: Path, seeds: range) -> tuple[int, int]:
             path.write_bytes(data)
             db = Target()
             if rng.random() < 0.3:
-                await db.fill()
+                await db.fill(KEYS[keys])
             before = db.inputs.keys(db)
             tracemalloc.reset_peak()
             base, _ = tracemalloc.get_traced_memory()
@@ -930,13 +942,15 @@ async def fuzz(path: Path, seeds: range) -> tuple[int, int]:
     return len(seeds), n_loaded
 
 
-async def test_mutated_files_do_no_harm(path: Path) -> None:
-    n, n_loaded = await fuzz(path, range(60))
+@pytest.mark.parametrize("keys", KEYS)
+async def test_mutated_files_do_no_harm(path: Path, keys: str) -> None:
+    n, n_loaded = await fuzz(path, keys, range(50))
     assert 0 < n_loaded < n
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("share", range(10))
-async def test_many_mutated_files_do_no_harm(path: Path, share: int) -> None:
-    n, n_loaded = await fuzz(path, range(1000 + 1000 * share, 2000 + 1000 * share))
+@pytest.mark.parametrize("keys", KEYS)
+async def test_many_mutated_files_do_no_harm(path: Path, keys: str, share: int) -> None:
+    n, n_loaded = await fuzz(path, keys, range(1000 + 1000 * share, 2000 + 1000 * share))
     assert 0.1 * n < n_loaded < 0.9 * n
