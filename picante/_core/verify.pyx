@@ -160,9 +160,10 @@ cdef Py_ssize_t rush(Walk walk) except -1:
         else:
             level.edge = level.told = <uint32_t> (edge - (<Node> node).edges)
             level.since = since
-            level.begun = level.clean = True
-            level.verified_at = (<Node> node).verified_at
-            level.marks = marks
+            if not level.begun:
+                level.begun = level.clean = True
+                level.verified_at = (<Node> node).verified_at
+                level.marks = marks
         if dep == NULL or edge.group or edge.seen == NO_OUTCOME or not is_plain(dep, revision) or level == last:
             break
         table = (<Node> dep).table
@@ -181,8 +182,10 @@ cdef Py_ssize_t rush(Walk walk) except -1:
             if level == last or not (<Node> node).n_edges:
                 break
             dep = edge.dep
+            if dep == NULL or not (<Node> dep).flags & MARKED:
+                break
             if (
-                dep == NULL or edge.group or edge.seen == NO_OUTCOME or not is_plain(dep, revision)
+                edge.group or edge.seen == NO_OUTCOME or not is_plain(dep, revision)
                 or (<Node> dep).table != entered
             ):
                 break
