@@ -421,11 +421,8 @@ async def test_invalidating_is_told_and_refused_inside_a_query(db: Db) -> None:
 # -- groups
 
 
-@pytest.mark.parametrize("through", ["the database", "a snapshot"])
-async def test_what_was_read_together_is_checked_side_by_side(
-    db: Db, through: str, deadline: Any
-) -> None:
-    """Where 100 slow queries were read by one map, checking them again takes as long as one."""
+def slow_query() -> tuple[InputIngredient[str, int], Gated, DerivedIngredient[int, int]]:
+    """An input, gates, and a query whose computations read the one and wait at the others."""
     version = InputIngredient[str, int](2, "Version")
     gated = Gated()
     compute = gated.compute
@@ -434,7 +431,15 @@ async def test_what_was_read_together_is_checked_side_by_side(
         version.get(db, "v")
         return int(await compute(db, key))
 
-    query = DerivedIngredient[int, int](4, "Slow", slow)
+    return version, gated, DerivedIngredient[int, int](4, "Slow", slow)
+
+
+@pytest.mark.parametrize("through", ["the database", "a snapshot"])
+async def test_what_was_read_together_is_checked_side_by_side(
+    db: Db, through: str, deadline: Any
+) -> None:
+    """Where 100 slow queries were read by one map, checking them again takes as long as one."""
+    version, gated, query = slow_query()
     runs: list[None] = []
 
     async def total(db: Any, key: None) -> int:
@@ -520,15 +525,7 @@ async def test_a_group_whose_members_are_under_way_for_another_outlives_it(
     db: Db, deadline: Any
 ) -> None:
     """Who began to check them is cancelled: who found them begun goes on by himself."""
-    version = InputIngredient[str, int](2, "Version")
-    gated = Gated()
-    compute = gated.compute
-
-    async def slow(db: Any, key: int) -> int:
-        version.get(db, "v")
-        return int(await compute(db, key))
-
-    query = DerivedIngredient[int, int](4, "Slow", slow)
+    version, gated, query = slow_query()
 
     async def total(db: Any, key: int) -> int:
         return sum(await query.map(db, range(3))) + key
@@ -554,15 +551,7 @@ async def test_a_group_whose_members_are_under_way_for_another_outlives_it(
 
 
 async def test_a_cancelled_check_of_a_group_leaves_nothing_behind(db: Db, deadline: Any) -> None:
-    version = InputIngredient[str, int](2, "Version")
-    gated = Gated()
-    compute = gated.compute
-
-    async def slow(db: Any, key: int) -> int:
-        version.get(db, "v")
-        return int(await compute(db, key))
-
-    query = DerivedIngredient[int, int](4, "Slow", slow)
+    version, gated, query = slow_query()
 
     async def total(db: Any, key: None) -> int:
         return sum(await query.map(db, range(3)))
